@@ -1,0 +1,1 @@
+"""A prediction, what must hold of it, and how sure we are."""
