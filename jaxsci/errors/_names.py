@@ -27,5 +27,5 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     if name in table:
         return table[name]
     near = difflib.get_close_matches(str(name), list(table), n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else ";"
+    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else "."
     raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(table)}")
