@@ -1,0 +1,171 @@
+"""Log-densities of structured Gaussians, singular ones included."""
+
+import functools as ft
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg as jsl
+import lineax as lx
+from jaxtyping import Array, Bool, Float
+
+from ._conditioned import Conditioned
+from ._kronecker import Kronecker, kronecker_mv
+from ._low_rank import LowRank
+from ._sums import WeightedSums
+
+
+class Density(NamedTuple):
+    """What a log-density is made of.
+
+    - `quadratic`: `d' C^+ d`.
+    - `log_det`: the log-determinant of `C` on its range.
+    - `rank`: the dimension of that range.
+    - `inside`: whether `d` lies in it, up to rounding.
+    """
+
+    quadratic: Float[Array, ""]
+    log_det: Float[Array, ""]
+    rank: Float[Array, ""]
+    inside: Bool[Array, ""]
+
+
+def log_density(operator: lx.AbstractLinearOperator, mean: Array, value: Array) -> Array:
+    """`log N(value; mean, operator)`.
+
+    Where the covariance is singular because observations were exact, this is the density on
+    the subspace that satisfies them, with respect to its own Lebesgue measure, and minus infinity
+    off it.
+    """
+    scale = jnp.abs(value) + jnp.abs(mean)
+    q, log_det, rank, inside = density(operator, value - mean, scale)
+    log_two_pi = 1.8378770664093453
+    return jnp.where(inside, -(q + log_det + rank * log_two_pi) / 2, -jnp.inf)
+
+
+@ft.singledispatch
+def density(operator: lx.AbstractLinearOperator, d: Array, scale: Array) -> Density:
+    """The parts for the residual `d` of numbers of size `scale` (which sets the rounding)."""
+    del scale
+    return _from_cholesky(jnp.linalg.cholesky(operator.as_matrix()), d)
+
+
+def _from_cholesky(lower: Array, d: Array) -> Density:
+    white = jsl.solve_triangular(lower, d, lower=True)
+    log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
+    return _full(white @ white, log_det, d.size)
+
+
+def _full(quadratic: Array, log_det: Array, n: int) -> Density:
+    return Density(quadratic, log_det, jnp.asarray(n, quadratic.dtype), jnp.asarray(True))
+
+
+@density.register
+def _(operator: lx.TaggedLinearOperator, d: Array, scale: Array) -> Density:
+    return density(operator.operator, d, scale)
+
+
+@density.register
+def _(operator: lx.DiagonalLinearOperator, d: Array, scale: Array) -> Density:
+    # A point without variance is known: it has no density, but a value that it must take.
+    variance = operator.diagonal
+    known = variance <= 0
+    safe = jnp.where(known, 1, variance)
+    eps = jnp.finfo(d.dtype).eps
+    return Density(
+        jnp.sum(jnp.where(known, 0, d**2 / safe)),
+        jnp.sum(jnp.where(known, 0, jnp.log(safe))),
+        jnp.sum(~known).astype(d.dtype),
+        jnp.all(~known | (jnp.abs(d) <= 8 * eps * scale)),
+    )
+
+
+@density.register
+def _(operator: LowRank, d: Array, scale: Array) -> Density:
+    # Woodbury in the whitened coordinates D^-1/2: all sums are of positive terms.
+    del scale
+    root = jnp.sqrt(operator.diag)
+    v, white = operator.factor / root[:, None], d / root
+    inner = jnp.eye(v.shape[1], dtype=v.dtype) + v.T @ v
+    lower = jnp.linalg.cholesky(inner)
+    across = jsl.solve_triangular(lower, v.T @ white, lower=True)
+    log_det = 2 * jnp.sum(jnp.log(root)) + 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
+    return _full(white @ white - across @ across, log_det, d.size)
+
+
+@density.register
+def _(operator: Kronecker, d: Array, scale: Array) -> Density:
+    del scale
+    lowers = [jnp.linalg.cholesky(f) for f in operator.factors]
+    inverses = tuple(
+        jsl.solve_triangular(low, jnp.eye(len(low), dtype=low.dtype), lower=True) for low in lowers
+    )
+    white = kronecker_mv(inverses, d)
+    log_dets = [2 * jnp.sum(jnp.log(jnp.diagonal(low))) * (d.size / len(low)) for low in lowers]
+    return _full(white @ white, jnp.sum(jnp.stack(log_dets)), d.size)
+
+
+@density.register
+def _(operator: Conditioned, d: Array, scale: Array) -> Density:
+    # log N(u; m~, C~) follows from p(u | b) = p(u) p(b | u) / p(b): the quadratic forms of prior
+    # and noise add, and log det C~ = log det P + log det R - log det S. For exact rows the term
+    # of R is replaced by log det G G', which turns the density in u into one on {G u = b}.
+    levels: list[Conditioned] = []
+    root: lx.AbstractLinearOperator = operator
+    while isinstance(root, Conditioned):
+        levels.append(root)
+        root = root.prior
+    prior = density(root, d, scale)
+    quadratic, log_det, rank, inside = prior
+    eps = jnp.finfo(d.dtype).eps
+    length = jnp.linalg.norm(scale)
+    exact_rows, single = [], len(levels) == 1
+    for level in levels:
+        residual = level.rows.mv(d)
+        gram = _gram(level.rows)
+        tolerance = 64 * eps * jnp.sqrt(gram if gram.ndim == 1 else jnp.diagonal(gram)) * length
+        exact = jnp.ones_like(residual)
+        log_det = log_det - level.log_det
+        if level.noise is not None and level.noise.ndim == 1:
+            exact = (level.noise <= 0).astype(d.dtype)
+            safe = jnp.where(level.noise <= 0, 1, level.noise)
+            quadratic = quadratic + jnp.sum((1 - exact) * residual**2 / safe)
+            log_det = log_det + jnp.sum(jnp.log(safe))
+        elif level.noise is not None:
+            exact = jnp.zeros_like(residual)
+            noise = _from_cholesky(jnp.linalg.cholesky(level.noise), residual)
+            quadratic, log_det = quadratic + noise.quadratic, log_det + noise.log_det
+        inside = inside & jnp.all((exact == 0) | (jnp.abs(residual) <= tolerance))
+        # Directions that had no variance left were fixed before: they do not count again.
+        if level.null.ndim == 1:
+            counted = exact * (1 - level.null)
+            rank = rank - jnp.sum(counted)
+            if single and gram.ndim == 1:
+                log_det = log_det + jnp.sum(jnp.log(jnp.where(counted > 0, gram, 1)))
+            else:
+                exact_rows.append(counted[:, None] * level.rows.as_matrix())
+        else:
+            counted = jnp.diag(exact) - level.null
+            rank = rank - jnp.trace(counted)
+            exact_rows.append(counted @ level.rows.as_matrix())
+    if exact_rows:
+        log_det = log_det + _log_det_of_rows(jnp.concatenate(exact_rows))
+    return Density(quadratic, log_det, rank, inside)
+
+
+def _gram(rows: lx.AbstractLinearOperator) -> Array:
+    """`G G'`, as a vector where it is diagonal."""
+    if isinstance(rows, WeightedSums):
+        return jnp.sum(rows.group(rows.weights.ravel() ** 2), axis=1)
+    matrix = rows.as_matrix()
+    return matrix @ matrix.T
+
+
+def _log_det_of_rows(rows: Float[Array, "k n"]) -> Array:
+    """The log-determinant of `H H'` on its range; rows that were projected out count nothing."""
+    gram = rows @ rows.T
+    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram))
+    null = values <= values.max() * len(values) * jnp.finfo(gram.dtype).eps
+    spare = (vectors * null) @ vectors.T
+    lower = jnp.linalg.cholesky(gram + spare)
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
