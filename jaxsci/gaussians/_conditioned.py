@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
 
+from jaxsci.precision import matmul
+
 from ._register import register_covariance
 from ._sums import WeightedSums
 
@@ -39,7 +41,7 @@ class Conditioned(lx.AbstractLinearOperator):
         """`S^-1 r`, with the pseudo-inverse on directions without variance."""
         if self.whiten.ndim == 1:
             return self.whiten * (self.whiten * residual)
-        return self.whiten.T @ (self.whiten @ residual)
+        return matmul(self.whiten.T, matmul(self.whiten, residual))
 
     def gain_mv(self, residual: Float[Array, " k"]) -> Float[Array, " n"]:
         """`P G' S^-1 r`: how far the mean moves for a residual `r`."""
@@ -51,7 +53,7 @@ class Conditioned(lx.AbstractLinearOperator):
         if whiten.ndim == 1:
             rows = whiten[:, None] * self.rows.as_matrix()
         else:
-            rows = whiten @ self.rows.as_matrix()
+            rows = matmul(whiten, self.rows.as_matrix())
         return jax.vmap(self.prior.mv)(rows).T
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
@@ -60,7 +62,7 @@ class Conditioned(lx.AbstractLinearOperator):
 
     def as_matrix(self) -> Float[Array, "n n"]:
         factor = self.root_gain()
-        return self.prior.as_matrix() - factor @ factor.T
+        return self.prior.as_matrix() - matmul(factor, factor.T)
 
     def transpose(self) -> "Conditioned":
         return self
@@ -80,9 +82,10 @@ def _(operator: Conditioned) -> Array:
     prior, rows, whiten = operator.prior, operator.rows, operator.whiten
     variance = lx.diagonal(prior)
     if isinstance(prior, lx.DiagonalLinearOperator) and isinstance(rows, WeightedSums):
-        if whiten.ndim == 1:  # rows do not overlap: each point loses to one row only
-            lost = (variance * rows.weights.ravel() * rows.spread(whiten)) ** 2
-            return jnp.maximum(variance - lost, 0)
-    lost = jnp.sum(operator.root_gain() ** 2, axis=1)
+        # Rows do not overlap: a point loses v_i^2 w_i^2 (S^-1)_jj to its own row j.
+        precision = whiten**2 if whiten.ndim == 1 else jnp.sum(whiten**2, axis=0)
+        lost = (variance * rows.weights.ravel()) ** 2 * rows.spread(precision)
+    else:
+        lost = jnp.sum(operator.root_gain() ** 2, axis=1)
     # Rounding may leave a variance that should be 0 at minus a few ulps.
     return jnp.maximum(variance - lost, 0)

@@ -9,6 +9,8 @@ import jax.scipy.linalg as jsl
 import lineax as lx
 from jaxtyping import Array, Bool, Float
 
+from jaxsci.precision import matmul
+
 from ._conditioned import Conditioned
 from ._kronecker import Kronecker, kronecker_mv
 from ._low_rank import LowRank
@@ -86,9 +88,9 @@ def _(operator: LowRank, d: Array, scale: Array) -> Density:
     del scale
     root = jnp.sqrt(operator.diag)
     v, white = operator.factor / root[:, None], d / root
-    inner = jnp.eye(v.shape[1], dtype=v.dtype) + v.T @ v
+    inner = jnp.eye(v.shape[1], dtype=v.dtype) + matmul(v.T, v)
     lower = jnp.linalg.cholesky(inner)
-    across = jsl.solve_triangular(lower, v.T @ white, lower=True)
+    across = jsl.solve_triangular(lower, matmul(v.T, white), lower=True)
     log_det = 2 * jnp.sum(jnp.log(root)) + 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
     return _full(white @ white - across @ across, log_det, d.size)
 
@@ -147,7 +149,7 @@ def _(operator: Conditioned, d: Array, scale: Array) -> Density:
         else:
             counted = jnp.diag(exact) - level.null
             rank = rank - jnp.trace(counted)
-            exact_rows.append(counted @ level.rows.as_matrix())
+            exact_rows.append(matmul(counted, level.rows.as_matrix()))
     if exact_rows:
         log_det = log_det + _log_det_of_rows(jnp.concatenate(exact_rows))
     return Density(quadratic, log_det, rank, inside)
@@ -158,14 +160,14 @@ def _gram(rows: lx.AbstractLinearOperator) -> Array:
     if isinstance(rows, WeightedSums):
         return jnp.sum(rows.group(rows.weights.ravel() ** 2), axis=1)
     matrix = rows.as_matrix()
-    return matrix @ matrix.T
+    return matmul(matrix, matrix.T)
 
 
 def _log_det_of_rows(rows: Float[Array, "k n"]) -> Array:
     """The log-determinant of `H H'` on its range; rows that were projected out count nothing."""
-    gram = rows @ rows.T
+    gram = matmul(rows, rows.T)
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram))
     null = values <= values.max() * len(values) * jnp.finfo(gram.dtype).eps
-    spare = (vectors * null) @ vectors.T
+    spare = matmul(vectors * null[None, :], vectors.T)
     lower = jnp.linalg.cholesky(gram + spare)
     return 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))

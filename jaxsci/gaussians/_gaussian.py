@@ -24,11 +24,11 @@ class Gaussian(eqx.Module):
 
     | made by | covariance | storage |
     |---|---|---|
-    | [`diagonal`][jaxsci.gaussians.Gaussian.diagonal] | `diag(v)` | O(n) |
-    | [`low_rank`][jaxsci.gaussians.Gaussian.low_rank] | `diag(d) + U U'` | O(n r) |
-    | [`from_samples`][jaxsci.gaussians.Gaussian.from_samples] | the samples' own, `+ diag(d)` | O(n M) |
-    | [`kronecker`][jaxsci.gaussians.Gaussian.kronecker] | `K_1 x K_2 x ...` | O(sum n_i^2) |
-    | [`dense`][jaxsci.gaussians.Gaussian.dense] | any | O(n^2) |
+    | `Gaussian.diagonal` | `diag(v)` | O(n) |
+    | `Gaussian.low_rank` | `diag(d) + U U'` | O(n r) |
+    | `Gaussian.from_samples` | that of M samples, plus `diag(d)` | O(n M) |
+    | `Gaussian.kronecker` | `K_1 x K_2 x ...` | O(sum of n_i^2) |
+    | `Gaussian.dense` | any | O(n^2) |
     | [`condition`][jaxsci.conservation.condition] | any of these, minus a low-rank one | + O(n k) |
 
     **Arguments:**

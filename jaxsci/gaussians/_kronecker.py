@@ -6,6 +6,7 @@ import math
 import jax
 import jax.numpy as jnp
 import lineax as lx
+from jax import lax
 from jaxtyping import Array, Float
 
 from ._register import register_covariance
@@ -16,7 +17,7 @@ def kronecker_mv(factors: tuple[Array, ...], vector: Float[Array, " n"]) -> Arra
     sizes = tuple(f.shape[1] for f in factors)
     array = vector.reshape(sizes)
     for factor in factors:  # contracts the first axis and puts the result last: one full turn
-        array = jnp.tensordot(array, factor, axes=((0,), (1,)))
+        array = jnp.tensordot(array, factor, axes=((0,), (1,)), precision=lax.Precision.HIGHEST)
     return array.ravel()
 
 

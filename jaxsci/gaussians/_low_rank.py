@@ -5,6 +5,8 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float
 
+from jaxsci.precision import matmul
+
 from ._register import register_covariance
 
 
@@ -32,10 +34,10 @@ class LowRank(lx.AbstractLinearOperator):
         self.factor = factor
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
-        return self.diag * vector + self.factor @ (self.factor.T @ vector)
+        return self.diag * vector + matmul(self.factor, matmul(self.factor.T, vector))
 
     def as_matrix(self) -> Float[Array, "n n"]:
-        return jnp.diag(self.diag) + self.factor @ self.factor.T
+        return jnp.diag(self.diag) + matmul(self.factor, self.factor.T)
 
     def transpose(self) -> "LowRank":
         return self

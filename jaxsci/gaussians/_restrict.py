@@ -8,6 +8,8 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Int
 
+from jaxsci.precision import matmul
+
 from ._conditioned import Conditioned
 from ._kronecker import Kronecker
 from ._low_rank import LowRank
@@ -58,13 +60,13 @@ def _(operator: Conditioned, indices: Array) -> object:
     if not isinstance(prior, lx.DiagonalLinearOperator):
         factor = operator.root_gain()[indices]
         block = restrict(prior, indices).as_matrix()  # pyright: ignore[reportAttributeAccessIssue]
-        return _dense(block - factor @ factor.T)
+        return _dense(block - matmul(factor, factor.T))
     # Points are independent before the observation: those left out act on it as further noise,
     # R + G_out D_out G_out', a sum of positive terms. S, and with it `whiten`, stay as they are.
     matrix = operator.rows.as_matrix()
     (k, n), variance = matrix.shape, prior.diagonal
     left_out = jnp.where(jnp.zeros(n, bool).at[indices].set(True), 0, variance)
-    noise = (matrix * left_out[None, :]) @ matrix.T
+    noise = matmul(matrix * left_out[None, :], matrix.T)
     if operator.noise is not None:
         own = operator.noise if operator.noise.ndim == 2 else jnp.diag(operator.noise)
         noise = noise + own

@@ -9,6 +9,8 @@ import jax.random as jr
 import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxsci.precision import matmul
+
 from ._conditioned import Conditioned
 from ._kronecker import Kronecker, kronecker_mv
 from ._low_rank import LowRank
@@ -17,7 +19,7 @@ from ._low_rank import LowRank
 @ft.singledispatch
 def draw(operator: lx.AbstractLinearOperator, key: PRNGKeyArray) -> Float[Array, " n"]:
     """One draw of `N(0, operator)`; an operator of an unknown kind is made dense."""
-    return square_root(operator.as_matrix()) @ _normal(key, operator)
+    return matmul(square_root(operator.as_matrix()), _normal(key, operator))
 
 
 def _normal(key: PRNGKeyArray, operator: lx.AbstractLinearOperator) -> Array:
@@ -55,7 +57,9 @@ def _(operator: lx.DiagonalLinearOperator, key: PRNGKeyArray) -> Array:
 def _(operator: LowRank, key: PRNGKeyArray) -> Array:
     key, rank_key = jr.split(key)
     coefficients = jr.normal(rank_key, operator.factor.shape[1:], operator.factor.dtype)
-    return safe_sqrt(operator.diag) * _normal(key, operator) + operator.factor @ coefficients
+    return safe_sqrt(operator.diag) * _normal(key, operator) + matmul(
+        operator.factor, coefficients
+    )
 
 
 @draw.register
@@ -81,7 +85,7 @@ def _(operator: Conditioned, key: PRNGKeyArray) -> Array:
         if operator.noise.ndim == 1:
             residual = residual + safe_sqrt(operator.noise) * standard
         else:
-            residual = residual + square_root(operator.noise) @ standard
+            residual = residual + matmul(square_root(operator.noise), standard)
     after = before - operator.gain_mv(residual)
     if operator.noise is None:  # a second pass takes the first one's rounding away
         after = after - operator.gain_mv(operator.rows.mv(after))

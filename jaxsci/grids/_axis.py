@@ -14,7 +14,7 @@ Rule = Literal["trapezoid", "right", "cells"]
 
 
 class Axis(eqx.Module):
-    """A named axis: increasing points at which a field is known, or cells over which it is averaged.
+    """A named axis: the points at which a field is known, or the cells over which it is averaged.
 
     **Arguments:**
 

@@ -1,0 +1,37 @@
+"""What an update did, and whether it could."""
+
+import equinox as eqx
+from jaxtyping import Array, Float
+
+
+class RESULTS(eqx.Enumeration):
+    """How conditioning on a constraint ended."""
+
+    successful = ""
+    non_finite = "The mean, the covariance, or the constraint holds a number that is not finite."
+    no_variance = (
+        "A row of the constraint acts only on points whose variance is zero, and does not hold "
+        "already: such points cannot move. Give them a variance, or leave them out of the row."
+    )
+    contradictory = (
+        "The exact constraints contradict each other (or earlier exact ones): their rows are "
+        "linearly dependent, and no field satisfies all of them. Drop a row, correct b, or give "
+        "the constraint a noise R."
+    )
+
+
+class Certificate(eqx.Module):
+    """Evidence on a conditioned prediction; every field is an array, so it works inside `jit`.
+
+    - `residual_before`, `residual_after`: `G mean - b`, shape `(k,)`.
+    - `rounding`: `4 eps sum_i |g_i mean_i|` of the new mean, shape `(k,)`: an exact constraint
+        holds to rounding if `|residual_after| <= rounding`.
+    - `moved`: the largest change of the mean in prior standard deviations, a scalar.
+    - `result`: a member of [`jaxsci.conservation.RESULTS`][]; `RESULTS[result]` is a sentence.
+    """
+
+    residual_before: Float[Array, " k"]
+    residual_after: Float[Array, " k"]
+    rounding: Float[Array, " k"]
+    moved: Float[Array, ""]
+    result: RESULTS
