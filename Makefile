@@ -41,7 +41,8 @@ clean:  ## remove what the other targets made
 
 # One stamp for each extra of pyproject.toml: a second call installs nothing.
 $(VENV)/.installed-%: pyproject.toml constraints.txt | $(BIN)/python
-	$(BIN)/python -m pip install -q -c constraints.txt -e ".[$*]"
+	@echo "installing the [$*] extra into $(VENV)"
+	@PYTHONWARNINGS=ignore $(BIN)/python -m pip install -q -c constraints.txt -e ".[$*]"
 	@touch $@
 
 $(BIN)/python:

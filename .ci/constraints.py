@@ -34,5 +34,7 @@ def merged(old: dict[str, str], new: dict[str, str]) -> list[str]:
 
 
 if __name__ == "__main__":
-    print("# Versions that the tests passed with. Made by .ci/constraints.py; ranges: pyproject.toml.")
+    print(
+        "# Versions that the tests passed with. Made by .ci/constraints.py; ranges: pyproject.toml."
+    )
     print("\n".join(merged(*(frozen(environment) for environment in sys.argv[1:3]))))

@@ -1,15 +1,78 @@
 """Shared settings: strict promotion, four CPU devices, 32-bit unless a test asks for more."""
 
+import contextlib
 import os
+import time
 from pathlib import Path
 
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=4")
+os.environ.setdefault("MPLBACKEND", "Agg")
+if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
+    # Added to what is there: a caller's own flags must not cost the tests their devices.
+    os.environ["XLA_FLAGS"] = (
+        os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=4"
+    ).strip()
 
-import jax  # noqa: E402  (the device count must be set before jax starts)
+import hypothesis  # noqa: E402  (the device count must be set before jax starts)
+import jax  # noqa: E402
+import jaxtyping  # noqa: E402
 import pytest  # noqa: E402
 
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
+
+# The first example compiles, so that a deadline would fail at random; the same examples each time.
+hypothesis.settings.register_profile(
+    "jaxsci", deadline=None, derandomize=True, max_examples=20, database=None
+)
+hypothesis.settings.load_profile("jaxsci")
+
+TYPECHECK = os.environ.get("JAXSCI_TYPECHECK", "0") == "1"
+_pytest_raises = pytest.raises
+
+
+@contextlib.contextmanager
+def _raises_unchecked(*args, **kwargs):
+    """`pytest.raises` with the type checks off: bad input must meet the library's own message."""
+    with _pytest_raises(*args, **kwargs) as info:
+        jaxtyping.config.update("jaxtyping_disable", True)
+        try:
+            yield info
+        finally:
+            jaxtyping.config.update("jaxtyping_disable", False)
+
+
+if TYPECHECK:
+    # Every annotated shape and dtype of the library is checked at each call that a test makes.
+    jaxtyping.install_import_hook("jaxsci", "beartype.beartype")
+    pytest.raises = _raises_unchecked
+
+
+def pytest_addoption(parser):
+    parser.addoption(
+        "--time-limit",
+        type=float,
+        metavar="SECONDS",
+        help="skip, with a reason, the tests that would start after this many seconds",
+    )
+
+
+def pytest_configure(config):
+    config.stash[_STARTED] = time.monotonic()
+
+
+_STARTED = pytest.StashKey[float]()
+
+
+def pytest_runtest_setup(item):
+    limit = item.config.getoption("--time-limit")
+    if limit is not None and time.monotonic() - item.config.stash[_STARTED] > limit:
+        pytest.skip(f"not run: the time limit of {limit:.0f} s was reached")
+
+
+@pytest.fixture(scope="session")
+def repository() -> Path:
+    """The folder that holds pyproject.toml."""
+    return Path(__file__).resolve().parents[1]
 
 
 @pytest.fixture
@@ -20,9 +83,9 @@ def x64():
 
 
 @pytest.fixture(scope="session")
-def data_dir() -> Path:
+def data_dir(repository: Path) -> Path:
     """The reference data, which a user's clone does not have."""
-    path = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = repository.parent / "shared" / "data"
     if not path.is_dir():
         pytest.skip("reference data (../shared/data) is not part of a clone")
     return path
