@@ -39,7 +39,7 @@ def curvature(gaussian: Gaussian, correlation: ArrayLike = 0.9) -> LinearConstra
     s, a = gaussian.marginal_std, jnp.asarray(correlation, dtype)
     s0, s1, s2 = s[:-2], s[1:-1], s[2:]
     # The sum of squares form of the variance above: no cancellation, never negative.
-    b, c = s0 - 2 * a * s1 + a**2 * s2, 1 - a**2
-    noise = b**2 + c * ((2 * s1 - a * s2) ** 2 + s2**2 * 1)
+    first, c = s0 - 2 * a * s1 + a**2 * s2, 1 - a**2
+    noise = first**2 + c * ((2 * s1 - a * s2) ** 2 + s2**2)
     rows = jnp.eye(n - 2, n, dtype=dtype) + jnp.eye(n - 2, n, 2, dtype=dtype)
     return LinearConstraint(rows - 2 * jnp.eye(n - 2, n, 1, dtype=dtype), jnp.zeros_like(s0), noise)

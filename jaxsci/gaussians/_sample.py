@@ -57,9 +57,7 @@ def _(operator: lx.DiagonalLinearOperator, key: PRNGKeyArray) -> Array:
 def _(operator: LowRank, key: PRNGKeyArray) -> Array:
     key, rank_key = jr.split(key)
     coefficients = jr.normal(rank_key, operator.factor.shape[1:], operator.factor.dtype)
-    return safe_sqrt(operator.diag) * _normal(key, operator) + matmul(
-        operator.factor, coefficients
-    )
+    return safe_sqrt(operator.diag) * _normal(key, operator) + matmul(operator.factor, coefficients)
 
 
 @draw.register
