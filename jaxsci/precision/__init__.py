@@ -1,6 +1,9 @@
-"""How precisely each step is computed: compensated sums, full-precision products, dtype policies."""
+"""How precisely each step is computed: compensated sums, full products, dtype policies."""
 
 from ._compensated import compensated_dot as compensated_dot
 from ._compensated import two_product as two_product
 from ._compensated import two_sum as two_sum
 from ._matmul import matmul as matmul
+from ._policy import PRESETS as PRESETS
+from ._policy import ROLES as ROLES
+from ._policy import Policy as Policy
