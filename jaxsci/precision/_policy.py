@@ -109,7 +109,7 @@ class Policy:
         """
         lookup("role", role, dict.fromkeys(ROLES))
         name = getattr(self, role)
-        if name == "float64" and not jax.config.read("jax_enable_x64"):
+        if name == "float64" and jnp.result_type(float) != jnp.float64:
             raise ValueError(
                 f"`Policy({role}='float64')` needs 64-bit types, which are off; call "
                 "`jax.config.update('jax_enable_x64', True)` first, or choose another dtype"
