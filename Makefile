@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 PYTEST_ARGS ?=
 export MPLBACKEND := Agg
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export NO_MKDOCS_2_WARNING := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint docs notebooks coverage constraints clean
@@ -28,6 +29,7 @@ lint: $(VENV)/.installed-dev  ## ruff, pyright, import floors
 	$(BIN)/lint-imports
 
 docs: $(VENV)/.installed-dev  ## build the documentation into site/
+	$(BIN)/python docs/public_names.py
 	$(BIN)/mkdocs build --strict
 
 notebooks: $(VENV)/.installed-dev  ## run every notebook; fails where one raises or has outputs

@@ -4,6 +4,7 @@ import contextlib
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MPLBACKEND", "Agg")
 if "xla_force_host_platform_device_count" not in os.environ.get("XLA_FLAGS", ""):
@@ -27,11 +28,11 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("jaxsci")
 
 TYPECHECK = os.environ.get("JAXSCI_TYPECHECK", "0") == "1"
-_pytest_raises = pytest.raises
+_pytest_raises: Any = pytest.raises
 
 
 @contextlib.contextmanager
-def _raises_unchecked(*args, **kwargs):
+def _raises_unchecked(*args: Any, **kwargs: Any):
     """`pytest.raises` with the type checks off: bad input must meet the library's own message."""
     with _pytest_raises(*args, **kwargs) as info:
         jaxtyping.config.update("jaxtyping_disable", True)

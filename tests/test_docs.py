@@ -1,0 +1,78 @@
+"""The documentation knows every public name, and the check that says so can tell."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+
+@pytest.fixture(scope="module")
+def public_names(repository: Path) -> ModuleType:
+    path = repository / "docs" / "public_names.py"
+    spec = importlib.util.spec_from_file_location("public_names", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_every_public_name_is_documented(repository: Path, public_names: ModuleType):
+    assert public_names.problems(repository) == []
+
+
+def write(root: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text(text)
+
+
+def test_what_is_missing_is_named(tmp_path: Path, public_names: ModuleType):
+    write(
+        tmp_path,
+        {
+            "jaxsci/__init__.py": "",
+            "jaxsci/fruit/__init__.py": (
+                "from ._apple import Apple as Apple\nfrom ._apple import TABLE as TABLE\n"
+                "from ._apple import peel as peel\nfrom ._apple import core as _core\n"
+            ),
+            "jaxsci/fruit/_apple.py": (
+                "class _Fruit:\n    def eat(self):\n        '''Eat.'''\n\n"
+                "class Apple(_Fruit):\n    '''An apple.'''\n"
+                "    def eat(self): ...\n    def plant(self): ...\n    def _rot(self): ...\n\n"
+                "TABLE: dict = {}\n'''Every apple.'''\n\ndef peel(): ...\n\ndef core(): ...\n"
+            ),
+            "solvers/__init__.py": "from ._dense import dense as dense\n",
+            "solvers/_dense.py": "def dense():\n    '''Solve.'''\n",
+            "docs/api/fruit.md": "::: jaxsci.fruit.Apple\n\n::: jaxsci.fruit.TABLE\n\n"
+            "::: jaxsci.fruit.gone\n",
+        },
+    )
+    found = public_names.problems(tmp_path)
+    assert found == [
+        "jaxsci.fruit.Apple.plant: no docstring (jaxsci/fruit/_apple.py:8)",
+        "jaxsci.fruit.peel: on no page; add `::: jaxsci.fruit.peel` to docs/api/fruit.md",
+        "jaxsci.fruit.peel: no docstring (jaxsci/fruit/_apple.py)",
+        "jaxsci.solvers.dense: on no page; add `::: jaxsci.solvers.dense` to docs/api/solvers.md",
+        "jaxsci.fruit.gone: on a page under docs/api, but not public",
+    ]
+
+
+def test_write_adds_the_missing_lines(tmp_path: Path, public_names: ModuleType):
+    write(
+        tmp_path,
+        {
+            "jaxsci/pear/__init__.py": "from ._pear import pear as pear\n",
+            "jaxsci/pear/_pear.py": "def pear():\n    '''A pear.'''\n",
+            "docs/api/pear.md": "# jaxsci.pear\n",
+        },
+    )
+    public_names.problems(tmp_path, write=True)
+    assert "::: jaxsci.pear.pear\n" in (tmp_path / "docs/api/pear.md").read_text()
+    assert public_names.problems(tmp_path) == []
+
+
+def test_every_page_is_in_the_navigation(repository: Path):
+    navigation = (repository / "mkdocs.yml").read_text()
+    pages = (p.relative_to(repository / "docs") for p in (repository / "docs").rglob("*.md"))
+    assert [str(page) for page in pages if f": {page}\n" not in navigation] == []
