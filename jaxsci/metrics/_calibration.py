@@ -1,5 +1,7 @@
 """Whether a prediction's uncertainty is the right size: coverage, widths, calibration."""
 
+from collections.abc import Sequence
+
 import jax.numpy as jnp
 import numpy as np
 from jax.scipy.special import ndtri
@@ -72,7 +74,7 @@ def calibration_curve(
     mean: Float[ArrayLike, "*points"],
     var: Float[ArrayLike, "*points"],
     truth: Float[ArrayLike, "*points"],
-    levels: Float[ArrayLike, " levels"] = _LEVELS,
+    levels: Float[ArrayLike, " levels"] | Sequence[float] = _LEVELS,
 ) -> tuple[Float[Array, " levels"], Float[Array, " levels"]]:
     """Observed coverage of the central intervals against their nominal probability.
 

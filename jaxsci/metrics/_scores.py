@@ -1,7 +1,6 @@
 """Scores of one Gaussian prediction against the truth, averaged over its points."""
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 from jax.scipy.special import ndtr
@@ -13,7 +12,7 @@ from ._arrays import as_floating, as_like, moments, require_nonempty
 
 
 def conservation_error(
-    mean: Float[ArrayLike, "*points"], weights: Float[ArrayLike, "*points"], b: ArrayLike
+    mean: Float[ArrayLike, "*points"], weights: Float[ArrayLike, "*grid"], b: ArrayLike
 ) -> Float[Array, ""]:
     """How much of the conserved quantity a prediction creates (> 0) or loses (< 0).
 
@@ -218,7 +217,7 @@ def pool_moments(
 
 def mean_and_standard_error(
     values: Float[ArrayLike, "functions *rest"],
-) -> tuple[Any, Any]:
+) -> tuple[Float[Array, "*rest"], Float[Array, "*rest"]]:
     """Mean over the first axis, and the standard error of that mean.
 
     `sd / sqrt(n)`, with the unbiased standard deviation (divisor `n - 1`).

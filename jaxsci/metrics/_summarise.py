@@ -12,7 +12,7 @@ def summarise(
     mean: Float[ArrayLike, "*points"],
     var: Float[ArrayLike, "*points"],
     truth: Float[ArrayLike, "*points"],
-    weights: Float[ArrayLike, "*points"],
+    weights: Float[ArrayLike, "*grid"],
     b: ArrayLike,
     *,
     levels: Sequence[float] = (0.5, 0.9, 0.95),
