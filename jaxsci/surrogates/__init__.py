@@ -1,5 +1,8 @@
 """Probabilistic surrogates: everything here maps inputs to a Gaussian over a field."""
 
+from ._anp import AttentiveNeuralProcess as AttentiveNeuralProcess
+from ._anp_loss import anp_loss as anp_loss
+from ._anp_parts import Latent as Latent
 from ._ensemble import DeepEnsemble as DeepEnsemble
 from ._gaussian_process import GaussianProcess as GaussianProcess
 from ._gaussian_process_fit import GaussianProcessFit as GaussianProcessFit
@@ -12,3 +15,6 @@ from ._gaussian_process_nuts import sample_gaussian_process as sample_gaussian_p
 from ._mc_dropout import MCDropout as MCDropout
 from ._protocol import Surrogate as Surrogate
 from ._protocol import Task as Task
+from ._weights import anp_weights as anp_weights
+from ._weights import load_anp_weights as load_anp_weights
+from ._weights import save_anp_weights as save_anp_weights
