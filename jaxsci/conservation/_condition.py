@@ -120,7 +120,7 @@ def _check_fit(gaussian: Gaussian, constraint: LinearConstraint) -> None:
     if structure.dtype != gaussian.mean.dtype:
         raise TypeError(
             f"`condition(gaussian, constraint)`: expected one dtype, got {gaussian.mean.dtype} and "
-            f"{structure.dtype}; cast one of them"
+            f"{structure.dtype}; use `constraint.astype(gaussian.mean.dtype)`"
         )
     if gaussian.mean.dtype not in (jnp.float32, jnp.float64):
         raise TypeError(

@@ -5,6 +5,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxsci.errors import is_concrete, require_finite
@@ -69,6 +70,10 @@ class LinearConstraint(eqx.Module):
     def rows(self) -> int:
         """The number of scalar constraints, `k`."""
         return self.G.out_size()
+
+    def astype(self, dtype: DTypeLike) -> "LinearConstraint":
+        """The same constraint in another floating dtype, e.g. that of a model's predictions."""
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
 
     def residual(self, value: Float[Array, " n"]) -> Float[Array, " k"]:
         """`G u - b`, summed in twice the working precision where the rows are explicit.

@@ -167,7 +167,7 @@ def _log_det_of_rows(rows: Float[Array, "k n"]) -> Array:
     """The log-determinant of `H H'` on its range; rows that were projected out count nothing."""
     gram = matmul(rows, rows.T)
     values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram))
-    null = values <= values.max() * len(values) * jnp.finfo(gram.dtype).eps
+    null = (values <= values.max() * len(values) * jnp.finfo(gram.dtype).eps).astype(gram.dtype)
     spare = matmul(vectors * null[None, :], vectors.T)
     lower = jnp.linalg.cholesky(gram + spare)
     return 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))

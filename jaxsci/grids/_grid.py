@@ -4,8 +4,10 @@ import math
 from collections.abc import Mapping, Sequence
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxsci.errors import lookup
@@ -145,6 +147,10 @@ class Grid(eqx.Module):
     def axis(self, name: str) -> Axis:
         """The axis called `name`. **Raises:** `ValueError`, with the near misses, if none is."""
         return lookup("axis", name, {axis.name: axis for axis in self.axes})
+
+    def astype(self, dtype: DTypeLike) -> "Grid":
+        """The same grid with coordinates, and so weights, in another floating dtype."""
+        return jax.tree.map(lambda leaf: leaf.astype(dtype), self)
 
     @property
     def spatial(self) -> "Grid":

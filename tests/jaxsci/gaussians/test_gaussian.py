@@ -1,0 +1,271 @@
+"""Every covariance structure against the dense formulas in float64."""
+
+import jax
+import jax.test_util
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+import scipy.stats
+from jaxsci.conservation import LinearConstraint, condition, curvature, integral
+from jaxsci.gaussians import Conditioned, Gaussian, LowRank
+from jaxsci.grids import Grid
+
+GRID = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, 4))
+N = GRID.size
+
+
+def _random(seed: int, *shape: int, dtype=np.float32) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=shape).astype(dtype)
+
+
+def _spd(seed: int, n: int, dtype=np.float32) -> np.ndarray:
+    a = _random(seed, n, n, dtype=np.float64)
+    return (a @ a.T / n + np.eye(n)).astype(dtype)
+
+
+def _diagonal(dtype):
+    return Gaussian.diagonal(_random(0, N, dtype=dtype), 0.5 + _random(1, N, dtype=dtype) ** 2)
+
+
+def _low_rank(dtype):
+    diag = 0.5 + _random(1, N, dtype=dtype) ** 2
+    return Gaussian.low_rank(_random(0, N, dtype=dtype), diag, _random(2, N, 3, dtype=dtype))
+
+
+def _dense(dtype):
+    return Gaussian.dense(_random(0, N, dtype=dtype), _spd(3, N, dtype))
+
+
+def _kronecker(dtype):
+    factors = _spd(4, 3, dtype), _spd(5, 4, dtype)
+    return Gaussian.kronecker(_random(0, N, dtype=dtype), *factors)
+
+
+def _noisy(prior):
+    def make(dtype):
+        masses = integral(GRID.astype(dtype), np.ones(3), over="x", noise=0.1)
+        return condition(prior(dtype), masses)
+
+    return make
+
+
+def _noisy_dense_rows(prior):
+    def make(dtype):
+        rows = LinearConstraint(_random(6, 2, N, dtype=dtype), np.ones(2), _spd(7, 2, dtype))
+        return condition(prior(dtype), rows)
+
+    return make
+
+
+def _exact(prior):
+    def make(dtype):
+        return condition(prior(dtype), integral(GRID.astype(dtype), np.ones(3), over="x"))
+
+    return make
+
+
+REGULAR = {
+    "diagonal": _diagonal,
+    "low rank": _low_rank,
+    "dense": _dense,
+    "kronecker": _kronecker,
+    "conditioned diagonal": _noisy(_diagonal),
+    "conditioned diagonal, dense rows": _noisy_dense_rows(_diagonal),
+    "conditioned low rank": _noisy_dense_rows(_low_rank),
+    "conditioned dense": _noisy(_dense),
+    "conditioned kronecker": _noisy(_kronecker),
+    "conditioned twice": _noisy_dense_rows(_noisy(_diagonal)),
+}
+EXACT = {
+    "diagonal": _exact(_diagonal),
+    "low rank": _exact(_low_rank),
+    "dense": _exact(_dense),
+    "kronecker": _exact(_kronecker),
+    "after noisy": _exact(_noisy_dense_rows(_diagonal)),
+}
+
+
+@pytest.fixture(params=["float32", "float64"])
+def dtype(request):
+    with jax.enable_x64(request.param == "float64"):
+        yield np.dtype(request.param)
+
+
+def _tolerance(dtype) -> float:
+    return 2e-5 if dtype == np.float32 else 1e-12
+
+
+@pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
+def test_products_and_variances_are_those_of_the_matrix(make, dtype):
+    gaussian = make(dtype)
+    matrix, vector = np.asarray(gaussian.cov.as_matrix()), _random(9, N, dtype=dtype)
+    assert gaussian.cov.mv(jnp.asarray(vector)).dtype == dtype
+    np.testing.assert_allclose(gaussian.cov.mv(vector), matrix @ vector, atol=_tolerance(dtype) * 9)
+    np.testing.assert_allclose(gaussian.marginal_var, np.diagonal(matrix), atol=_tolerance(dtype))
+    np.testing.assert_allclose(gaussian.marginal_std**2, gaussian.marginal_var, rtol=1e-5)
+
+
+@pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
+def test_log_prob_is_scipys(make, dtype):
+    gaussian, value = make(dtype), jnp.asarray(_random(8, N, dtype=dtype))
+    matrix = np.asarray(gaussian.cov.as_matrix(), np.float64)
+    expected = scipy.stats.multivariate_normal(np.asarray(gaussian.mean), matrix).logpdf(value)
+    got = jax.jit(lambda g, v: g.log_prob(v))(gaussian, value)
+    assert got.dtype == dtype
+    np.testing.assert_allclose(got, expected, rtol=_tolerance(dtype) * 5)
+
+
+@pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
+def test_samples_have_the_mean_and_covariance(make):
+    gaussian, m = make(np.float32), 40_000
+    samples = np.asarray(jax.jit(lambda g: g.sample(jax.random.key(0), (m,)))(gaussian))
+    cov = np.asarray(gaussian.cov.as_matrix())
+    spread = np.sqrt(np.diagonal(cov))
+    # Standard errors over m draws; 5 of them hold for all n^2 entries of a seeded run.
+    assert np.all(np.abs(samples.mean(0) - gaussian.mean) < 5 * spread / np.sqrt(m))
+    bound = 5 * np.sqrt((np.outer(spread**2, spread**2) + cov**2) / m)
+    assert np.all(np.abs(np.cov(samples.T) - cov) < bound)
+
+
+@pytest.mark.parametrize("make", [*REGULAR.values(), *EXACT.values()])
+def test_marginal_is_the_block(make, dtype):
+    gaussian = make(dtype)
+    indices = np.array([7, 0, 5])
+    matrix = np.asarray(gaussian.cov.as_matrix())[np.ix_(indices, indices)]
+    marginal = gaussian.marginal(indices)
+    np.testing.assert_allclose(marginal.cov.as_matrix(), matrix, atol=_tolerance(dtype))
+    np.testing.assert_allclose(marginal.marginal_var, np.diagonal(matrix), atol=_tolerance(dtype))
+    np.testing.assert_array_equal(marginal.mean, gaussian.mean[indices])
+    value = _random(8, 3, dtype=dtype)
+    expected = scipy.stats.multivariate_normal(marginal.mean, matrix.astype(float)).logpdf(value)
+    got = marginal.log_prob(jnp.asarray(value))
+    np.testing.assert_allclose(got, expected, rtol=1e-4 if dtype == np.float32 else 1e-10)
+
+
+def test_marginals_keep_their_structure():
+    mask = np.arange(N) < 5
+    assert isinstance(_diagonal(np.float32).marginal(mask).cov, lx.DiagonalLinearOperator)
+    assert isinstance(_low_rank(np.float32).marginal(mask).cov, LowRank)
+    kept = _noisy(_diagonal)(np.float32).marginal(mask).cov
+    assert isinstance(kept, Conditioned) and isinstance(kept.prior, lx.DiagonalLinearOperator)
+
+
+@pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
+def test_exact_observations_give_the_density_on_their_subspace(make, dtype):
+    gaussian = make(dtype)
+    matrix = np.asarray(gaussian.cov.as_matrix(), np.float64)
+    values, vectors = np.linalg.eigh(matrix)
+    kept = values > 1e-5 * values.max()
+    assert kept.sum() == N - 3
+    sample = gaussian.sample(jax.random.key(1))
+    white = vectors[:, kept].T @ np.asarray(sample - gaussian.mean, np.float64)
+    expected = -0.5 * np.sum(white**2 / values[kept] + np.log(2 * np.pi * values[kept]))
+    np.testing.assert_allclose(gaussian.log_prob(sample), expected, rtol=_tolerance(dtype) * 50)
+    assert gaussian.log_prob(sample.at[0].add(0.01)) == -jnp.inf
+
+
+@pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
+def test_samples_satisfy_exact_observations_to_rounding(make, dtype):
+    samples = np.asarray(make(dtype).sample(jax.random.key(2), (5, 20)), np.float64)
+    weights = np.asarray(GRID.astype(dtype).spatial.weights(), np.float64)
+    fields = samples.reshape(5, 20, 3, 4)
+    error = np.abs(fields @ weights - 1)
+    # The draw and the mean are each correct to 4 eps; their sum adds its own rounding.
+    size = np.abs(fields) @ weights + 1
+    assert np.all(error <= 12 * np.finfo(dtype).eps * size)
+
+
+def test_known_points_have_no_density_but_a_value():
+    gaussian = Gaussian.diagonal(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0]))
+    expected = scipy.stats.norm(2.0, 2.0).logpdf(3.0)
+    np.testing.assert_allclose(gaussian.log_prob(jnp.array([1.0, 3.0])), expected, rtol=1e-6)
+    assert gaussian.log_prob(jnp.array([1.1, 3.0])) == -jnp.inf
+    assert gaussian.sample(jax.random.key(0))[0] == 1.0
+
+
+def test_from_samples_has_the_samples_moments():
+    samples = _random(0, 6, N)
+    gaussian = Gaussian.from_samples(samples, np.full(N, 0.25, np.float32))
+    np.testing.assert_allclose(gaussian.mean, samples.mean(0), atol=1e-6)
+    expected = np.cov(samples.T) + 0.25 * np.eye(N)
+    np.testing.assert_allclose(gaussian.cov.as_matrix(), expected, atol=1e-5)
+
+
+def test_dense_singular_covariance_can_be_sampled():
+    root = _random(0, N, 2)
+    gaussian = Gaussian.dense(np.zeros(N, np.float32), root @ root.T)
+    samples = np.asarray(gaussian.sample(jax.random.key(0), (100,)))
+    off = samples - samples @ np.linalg.pinv(root).T @ root.T
+    assert np.abs(off).max() < 5e-3 * np.abs(samples).max()
+
+
+@pytest.mark.parametrize("name", ["diagonal", "low rank", "kronecker", "conditioned diagonal"])
+def test_gradients_of_log_prob_and_samples(name, x64):
+    gaussian = REGULAR[name](np.float64)
+    value = jnp.asarray(_random(8, N, dtype=np.float64))
+
+    def score(g):
+        return g.log_prob(value) + jnp.sum(g.sample(jax.random.key(0)) ** 2)
+
+    jax.test_util.check_grads(score, (gaussian,), order=1, modes=["rev"], rtol=1e-5, atol=1e-6)
+
+
+def test_batches_are_made_by_vmap():
+    means, variances = _random(0, 5, N), 1 + _random(1, 5, N) ** 2
+    batch = jax.vmap(Gaussian.diagonal)(means, variances)
+    values = _random(2, 5, N)
+    got = jax.vmap(lambda g, v: g.log_prob(v))(batch, values)
+    one = [
+        Gaussian.diagonal(m, v).log_prob(u)
+        for m, v, u in zip(means, variances, values, strict=True)
+    ]
+    np.testing.assert_allclose(got, jnp.stack(one), rtol=1e-6)
+
+
+def test_operators_work_in_lineax_solvers(x64):
+    for make in (_low_rank, _kronecker, _noisy(_diagonal)):
+        cov = make(np.float64).cov
+        b = jnp.asarray(_random(3, N, dtype=np.float64))
+        x = lx.linear_solve(cov, b, lx.CG(rtol=1e-12, atol=1e-12)).value
+        np.testing.assert_allclose(x, np.linalg.solve(cov.as_matrix(), b), rtol=1e-8)
+        assert lx.is_symmetric(cov) and not lx.is_diagonal(cov)
+        np.testing.assert_allclose(lx.materialise(cov).as_matrix(), cov.as_matrix())
+
+
+def test_conditioning_a_curvature_then_a_total_keeps_both_structures():
+    gaussian = Gaussian.diagonal(_random(0, N), 0.5 + _random(1, N) ** 2)
+    twice = condition(
+        condition(gaussian, curvature(gaussian)), LinearConstraint(np.ones(N, np.float32), 1.0)
+    )
+    assert isinstance(twice.cov, Conditioned) and isinstance(twice.cov.prior, Conditioned)
+    assert abs(float(twice.mean.sum()) - 1) < 1e-6
+
+
+BAD = [
+    (lambda: Gaussian(jnp.zeros((2, 2)), lx.DiagonalLinearOperator(jnp.ones(4))), ValueError, r"mean=.*expected shape \(n,\)"),
+    (lambda: Gaussian(jnp.zeros(2), jnp.ones(2)), TypeError, "expected a lineax operator"),
+    (lambda: Gaussian(jnp.zeros(2), lx.DiagonalLinearOperator(jnp.ones(3))), ValueError, "expected an operator of size 2"),
+    (lambda: Gaussian(jnp.zeros(2, jnp.int32), lx.DiagonalLinearOperator(jnp.ones(2))), TypeError, "expected real floats"),
+    (lambda: Gaussian(jnp.zeros(2), lx.DiagonalLinearOperator(jnp.ones(2, jnp.float16))), TypeError, "expected one dtype"),
+    (lambda: Gaussian.diagonal(jnp.zeros(2), jnp.array([1.0, -1.0])), ValueError, "variances >= 0, got -1.0 at index 1"),
+    (lambda: Gaussian.diagonal(jnp.array([0.0, jnp.nan]), jnp.ones(2)), ValueError, r"nan at index \(1,\)"),
+    (lambda: Gaussian.dense(jnp.zeros(2), jnp.array([[1.0, 2.0], [0.0, 1.0]])), ValueError, "symmetric"),
+    (lambda: Gaussian.dense(jnp.zeros(2), jnp.ones((2, 3))), ValueError, "square"),
+    (lambda: Gaussian.low_rank(jnp.zeros(2), jnp.ones(2), jnp.ones((3, 1))), ValueError, r"\(n, r\)"),
+    (lambda: Gaussian.from_samples(jnp.ones((1, 3))), ValueError, "M >= 2"),
+    (lambda: Gaussian.kronecker(jnp.zeros(2)), ValueError, "at least one factor"),
+    (lambda: Gaussian.kronecker(jnp.zeros(2), jnp.ones((2, 1))), ValueError, "square factors"),
+    (lambda: _diagonal(np.float32).log_prob(jnp.zeros(3)), ValueError, "log_prob.*expected shape"),
+    (lambda: _diagonal(np.float32).marginal([99]), ValueError, "indices into 12 points, got 99"),
+    (lambda: _diagonal(np.float32).marginal([1, 1]), ValueError, "different indices"),
+    (lambda: _diagonal(np.float32).marginal([0.5]), ValueError, "integers or a mask"),
+    (lambda: _diagonal(np.float32).marginal(np.ones(3, bool)), ValueError, "a mask of shape"),
+    (lambda: jax.jit(lambda i: _diagonal(np.float32).marginal(i))(jnp.arange(2)), TypeError, "traced"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("make, error, match", BAD)
+def test_bad_input_is_named(make, error, match):
+    with pytest.raises(error, match=match):
+        make()
