@@ -8,6 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from ._boundary import Boundary, Dirichlet, Outflow, Periodic
+from ._law import ConservationLaw
+
 
 class AbstractEquation(eqx.Module):
     """A one-dimensional conservation law with one parameter and an exact solution.
@@ -31,6 +34,7 @@ class AbstractEquation(eqx.Module):
     - `test_values`: the parameters of the test functions.
     - `evaluation_time`: the time at which metrics are reported.
     - `periodic`: whether `x_bounds` is a circle.
+    - `diffusive`: whether the flux is diffusive; else it is convective.
     """
 
     name: ClassVar[str]
@@ -41,6 +45,7 @@ class AbstractEquation(eqx.Module):
     test_values: ClassVar[tuple[float, ...]]
     evaluation_time: ClassVar[float]
     periodic: ClassVar[bool]
+    diffusive: ClassVar[bool]
 
     @abc.abstractmethod
     def solution(self, t: ArrayLike, x: ArrayLike) -> Float[Array, "*points"]:
@@ -92,6 +97,22 @@ class AbstractEquation(eqx.Module):
         """The exact flux through both ends: `d mass / dt` is the first minus the second."""
         low, high = self.x_bounds
         return self.flux(t, low), self.flux(t, high)
+
+    def law(self) -> ConservationLaw:
+        """The equation as [`jaxsci.equations.solve_finite_volume`][] takes it."""
+        if self.diffusive:
+            return ConservationLaw(conductivity=self.conductivity, kirchhoff=self.kirchhoff)
+        return ConservationLaw(convection=self.convection)
+
+    def boundaries(self) -> dict[str, Boundary]:
+        """`low` and `high` of [`jaxsci.equations.solve_finite_volume`][] for the exact solution."""
+        if self.periodic:
+            return {"low": Periodic(), "high": Periodic()}
+        low, high = self.x_bounds
+        inflow = Dirichlet(lambda t: self.solution(t, low))
+        if not self.diffusive:
+            return {"low": inflow, "high": Outflow()}
+        return {"low": inflow, "high": Dirichlet(lambda t: self.solution(t, high))}
 
     @classmethod
     def sample_parameters(

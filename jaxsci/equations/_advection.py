@@ -44,6 +44,7 @@ class Advection(AbstractEquation):
     test_values: ClassVar[tuple[float, ...]] = (1.0, 3.0)
     evaluation_time: ClassVar[float] = 0.1
     periodic: ClassVar[bool] = False
+    diffusive: ClassVar[bool] = False
 
     def __init__(self, speed: ArrayLike):
         self.speed = parameter("Advection", "speed", speed, 0.0)

@@ -43,6 +43,7 @@ class Burgers(AbstractEquation):
     test_values: ClassVar[tuple[float, ...]] = (1.0, 3.0)
     evaluation_time: ClassVar[float] = 0.5
     periodic: ClassVar[bool] = False
+    diffusive: ClassVar[bool] = False
 
     def __init__(self, amplitude: ArrayLike):
         self.amplitude = parameter("Burgers", "amplitude", amplitude, 0.0)

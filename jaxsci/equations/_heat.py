@@ -44,6 +44,7 @@ class Heat(AbstractEquation):
     test_values: ClassVar[tuple[float, ...]] = (1.0, 5.0)
     evaluation_time: ClassVar[float] = 0.5
     periodic: ClassVar[bool] = True
+    diffusive: ClassVar[bool] = True
 
     def __init__(self, diffusivity: ArrayLike, phase: ArrayLike = 0.0):
         self.diffusivity = parameter("Heat", "diffusivity", diffusivity, 0.0)

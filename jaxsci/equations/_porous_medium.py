@@ -47,6 +47,7 @@ class PorousMedium(AbstractEquation):
     test_values: ClassVar[tuple[float, ...]] = (1.0, 3.0, 6.0)
     evaluation_time: ClassVar[float] = 0.5
     periodic: ClassVar[bool] = False
+    diffusive: ClassVar[bool] = True
 
     def __init__(self, exponent: ArrayLike):
         self.exponent = parameter("PorousMedium", "exponent", exponent, 0.0)

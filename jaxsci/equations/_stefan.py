@@ -93,6 +93,7 @@ class Stefan(AbstractEquation):
     test_values: ClassVar[tuple[float, ...]] = (0.5, 0.6)
     evaluation_time: ClassVar[float] = 0.05
     periodic: ClassVar[bool] = False
+    diffusive: ClassVar[bool] = True
 
     def __init__(self, threshold: ArrayLike):
         self.threshold = parameter("Stefan", "threshold", threshold, 0.0, 1.0)
