@@ -66,9 +66,9 @@ def plot_calibration(
                 clip_on=False,
                 zorder=3,
             )
-        place = dict(transform=axes.transAxes, fontsize=9, style="italic", color=FAINT)
-        axes.text(0.97, 0.05, "overconfident", ha="right", **place)
-        axes.text(0.97, 0.94, "underconfident", ha="right", **place)
+        axes.set_title(
+            "above the diagonal underconfident, below overconfident", fontsize=9, color="#6a6a6a"
+        )
         axes.set(
             xlim=(0, 1),
             ylim=(0, 1),
@@ -76,5 +76,5 @@ def plot_calibration(
             xlabel="nominal coverage (fraction)",
             ylabel="observed coverage (fraction)",
         )
-        axes.legend(loc="upper left")
+        axes.legend(loc="best")
     return figure, axes

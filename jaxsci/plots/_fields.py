@@ -86,21 +86,29 @@ def plot_fields(
             return ax.pcolormesh(x, t, values, shading="nearest", rasterized=True, **settings)
 
         image = draw(axes[0, 0], exact, field)
-        axes[0, 0].set_title("truth")
+        axes[0, 0].set_title("truth", fontweight="bold")
         for j, (name, (mean, std)) in enumerate(drawn.items(), start=1):
             draw(axes[0, j], mean, field)
-            axes[0, j].set_title(name, color=color[name])
+            axes[0, j].set_title(name, color=color[name], fontweight="bold")
             errors = draw(axes[1, j], mean - exact, signed)
             if show_std:
                 spreads = draw(axes[2, j], std, spread)
         figure.colorbar(image, ax=axes[0], label=u_label, pad=0.015, aspect=14)
-        figure.colorbar(errors, ax=axes[1], label="error", pad=0.015, aspect=14)
+        figure.colorbar(
+            errors,
+            ax=axes[1],
+            label="mean − truth",
+            pad=0.015,
+            aspect=14,
+        )
         if show_std:
             figure.colorbar(spreads, ax=axes[2], label="standard deviation", pad=0.015, aspect=14)
         for row in axes[1:]:
             row[0].set_axis_off()
             row[1].tick_params(labelleft=True)
-            row[1].set_ylabel(t_label)
+        for row, text in zip(axes[1:], ("error", "standard deviation"), strict=False):
+            at = dict(transform=row[0].transAxes, ha="right", va="center")
+            row[0].text(0.97, 0.5, text, fontsize=11, **at)
         axes[0, 0].set_ylabel(t_label)
         axes[0, 0].tick_params(labelbottom=True)
         axes[0, 0].set_xlabel(x_label)

@@ -40,7 +40,8 @@ def draw_mass_error(
     rounding_label: bool = True,
 ) -> None:
     """`|mass - truth|` on a log axis, above a shaded floor: the rounding of the masses' dtype."""
-    eps = max(float(np.finfo(mass.dtype).eps) for mass in masses.values())
+    largest = max((mass.dtype for mass in masses.values()), key=lambda d: np.finfo(d).eps)
+    eps = float(np.finfo(largest).eps)
     floor = eps * max(float(np.max(np.abs(truth))), float(np.finfo(np.float64).tiny / eps))
     # An exact zero has no place on a log axis; it is drawn at the bottom of the shaded zone.
     lowest = floor / 30
@@ -52,13 +53,13 @@ def draw_mass_error(
     axes.axhspan(lowest / 2, floor, color=FAINT, alpha=0.16, lw=0)
     if rounding_label:
         axes.annotate(
-            "rounding",
+            f"rounding ({largest.name})",
             (1, floor),
             xycoords=("axes fraction", "data"),
-            xytext=(-4, -4),
+            xytext=(-3, 2),
             textcoords="offset points",
             ha="right",
-            va="top",
+            va="bottom",
             fontsize=8.5,
             color="#6a6a6a",
         )

@@ -47,6 +47,16 @@ def draw_front(axes: Any, position: float | None, label: str = "true front") -> 
         axes.axvline(position, color=FAINT, lw=1.0, ls=":", label=label, zorder=1)
 
 
+def profile_legend(axes: Any, **settings: Any) -> None:
+    """The legend in the order in which one reads a profile: truth, means, interval, guides."""
+    rank = {"truth": 0, "true front": 3}
+    entries = zip(*axes.get_legend_handles_labels(), strict=True)
+    entries = sorted(
+        entries, key=lambda entry: rank.get(entry[1], 2 if entry[1].endswith("interval") else 1)
+    )
+    axes.legend(*zip(*entries, strict=True), **settings)
+
+
 def plot_profile(
     x: Float[ArrayLike, " points"],
     predictions: Mapping[str, Any],
@@ -120,14 +130,14 @@ def plot_profile(
                 band_label=band if alone else None,
             )
             if alone:
-                ax.set_title(name, color=color[name])
+                ax.set_title(name, color=color[name], fontweight="bold")
         for ax in axes:
             if exact is not None:
                 draw_truth(ax, x, exact)
             draw_front(ax, front)
             ax.set_xlabel(x_label)
             ax.margins(x=0.01)
-            ax.legend(title=band if layout == "overlay" else None, title_fontsize=9)
+            profile_legend(ax, title=f"mean, {band}" if layout == "overlay" else None)
         axes[0].set_ylabel(u_label)
     return figure, axes
 

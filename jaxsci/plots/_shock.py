@@ -62,6 +62,8 @@ def draw_shocks(
     if truth is not None and np.isfinite(truth):
         axes.axvline(truth, color=INK, lw=1.4, ls=(0, (4, 2)), label=f"truth: {truth:.3f}")
     axes.set_ylim(bottom=0)
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.locator_params(axis="y", nbins=6)
 
 
 def plot_shock_histogram(
@@ -114,10 +116,10 @@ def plot_shock_histogram(
         bars = axes[1].bar(range(len(drawn)), shares, color=list(color.values()), width=0.7)
         axes[1].bar_label(bars, fmt="%.3g %%", padding=2, fontsize=8.5)
         axes[1].set_title("no shock")
-        axes[1].set_ylabel("draws (%)")
         axes[1].set_ylim(0, max(5.0, 1.25 * max(shares)))
         axes[1].set_xlim(-0.6, len(drawn) - 0.4)
-        axes[1].set_xticks([])
+        axes[1].set(xticks=[], yticks=[])
+        axes[1].spines["left"].set_visible(False)
     return figure, axes
 
 

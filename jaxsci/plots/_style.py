@@ -41,6 +41,7 @@ STYLE: dict[str, Any] = {
     "legend.fontsize": 9,
     "legend.frameon": False,
     "legend.handlelength": 1.6,
+    "legend.title_fontsize": 9,
     "lines.linewidth": 1.9,
     "lines.solid_capstyle": "round",
     "savefig.facecolor": "white",
@@ -110,6 +111,12 @@ def host_moments(
             f"`{where}(predictions[{name!r}]=...)`: expected variances >= 0, got {arrays[1].min()}"
         )
     return arrays[0], np.sqrt(arrays[1])
+
+
+def in_powers(value: float, form: str = "+.1e") -> str:
+    """A number in scientific notation as matplotlib's mathematics: `+3.8 x 10^-2`."""
+    digits, power = format(value, form).split("e")
+    return rf"${digits}\times 10^{{{int(power)}}}$"
 
 
 def require_some(where: str, name: str, mapping: Mapping[str, Any]) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 from jaxtyping import ArrayLike, Float
 
 from ._mass import draw_mass, draw_mass_error, host_curves
-from ._profile import draw_front, draw_profile, draw_truth, require_probability
+from ._profile import draw_front, draw_profile, draw_truth, profile_legend, require_probability
 from ._shock import draw_shocks, host_positions, shock_edges
-from ._style import STYLE, colors_for, host, host_moments, pyplot, require_some
+from ._style import FAINT, STYLE, colors_for, host, host_moments, in_powers, pyplot, require_some
 
 if TYPE_CHECKING:
     import matplotlib.figure
@@ -92,10 +92,13 @@ def plot_summary(
                 band_label=f"{100 * level:g} % interval",
             )
             draw_truth(ax, x, truth)
-            ax.set_title(_headline(name, mean, truth, time, t, curves[name], true_mass))
+            ax.set_title(name, color=color[name], fontweight="bold")
+            ax.set_title(
+                _headline(mean, truth, time, t, curves[name], true_mass), loc="right", fontsize=9.5
+            )
             ax.set_xlabel(x_label)
             ax.margins(x=0.01)
-            ax.legend(loc="upper right")
+            profile_legend(ax, loc="upper right")
             if i:
                 ax.tick_params(labelleft=False)
             else:
@@ -107,16 +110,19 @@ def plot_summary(
         draw_mass(mass, t, curves, true_mass, color)
         draw_mass_error(error, t, curves, true_mass, color)
         draw_shocks(shock, positions, true_shock, color, edges=shock_edges(positions))
-        mass.set(title="Mass", xlabel=t_label, ylabel=r"$\int u\,\mathrm{d}x$ (dimensionless)")
-        error.set(title="Mass error", xlabel=t_label, ylabel=r"$|\int u\,\mathrm{d}x - b|$")
-        shock.set(title="Position of the front", xlabel=x_label, ylabel="share of draws")
+        mass.set(title="mass", xlabel=t_label, ylabel=r"$\int u\,\mathrm{d}x$ (dimensionless)")
+        error.set(title="error of the mass", xlabel=t_label, ylabel="absolute error")
+        shock.set(title="position of the front", xlabel=x_label, ylabel="share of draws")
         for ax in (mass, error, shock):
             ax.legend()
+            ax.locator_params(axis="x", nbins=5)
+        if time is not None:
+            for ax in (mass, error):
+                ax.axvline(time, color=FAINT, lw=1.0, ls=":", zorder=1)
     return figure, axes | {"mass": mass, "error": error, "shock": shock}
 
 
 def _headline(
-    name: str,
     mean: np.ndarray,
     truth: np.ndarray,
     time: float | None,
@@ -127,7 +133,7 @@ def _headline(
     """What a panel shows, in numbers."""
     mse = float(np.mean((np.asarray(mean, np.float64) - truth) ** 2))
     if time is None:
-        return f"{name}: MSE {mse:.1e}"
+        return f"MSE {in_powers(mse, '.1e')}"
     at = int(np.argmin(np.abs(t - time)))
     off = float(mass[at] - true_mass[at])
-    return f"{name}: mass error {off:+.1e}, MSE {mse:.1e}"
+    return f"mass error {in_powers(off)},  MSE {in_powers(mse, '.1e')}"
