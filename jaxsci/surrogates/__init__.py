@@ -13,8 +13,12 @@ from ._gaussian_process_nuts import GaussianProcessDraws as GaussianProcessDraws
 from ._gaussian_process_nuts import PooledGaussianProcess as PooledGaussianProcess
 from ._gaussian_process_nuts import sample_gaussian_process as sample_gaussian_process
 from ._mc_dropout import MCDropout as MCDropout
+from ._pooled import pooled_moments as pooled_moments
+from ._pooled import slice_tasks as slice_tasks
 from ._protocol import Surrogate as Surrogate
 from ._protocol import Task as Task
+from ._softc import equation_residual as equation_residual
+from ._softc import softc_loss as softc_loss
 from ._weights import anp_weights as anp_weights
 from ._weights import load_anp_weights as load_anp_weights
 from ._weights import save_anp_weights as save_anp_weights
