@@ -85,24 +85,17 @@ def plot_fields(
         def draw(ax: Any, values: np.ndarray, settings: dict[str, Any]) -> Any:
             return ax.pcolormesh(x, t, values, shading="nearest", rasterized=True, **settings)
 
-        image = draw(axes[0, 0], exact, field)
+        images = {0: draw(axes[0, 0], exact, field)}
         axes[0, 0].set_title("truth", fontweight="bold")
         for j, (name, (mean, std)) in enumerate(drawn.items(), start=1):
             draw(axes[0, j], mean, field)
             axes[0, j].set_title(name, color=color[name], fontweight="bold")
-            errors = draw(axes[1, j], mean - exact, signed)
+            images[1] = draw(axes[1, j], mean - exact, signed)
             if show_std:
-                spreads = draw(axes[2, j], std, spread)
-        figure.colorbar(image, ax=axes[0], label=u_label, pad=0.015, aspect=14)
-        figure.colorbar(
-            errors,
-            ax=axes[1],
-            label="mean − truth",
-            pad=0.015,
-            aspect=14,
-        )
-        if show_std:
-            figure.colorbar(spreads, ax=axes[2], label="standard deviation", pad=0.015, aspect=14)
+                images[2] = draw(axes[2, j], std, spread)
+        captions = (u_label, "mean − truth", "standard deviation")
+        for i, image in images.items():
+            figure.colorbar(image, ax=axes[i], label=captions[i], pad=0.015, aspect=14)
         for row in axes[1:]:
             row[0].set_axis_off()
             row[1].tick_params(labelleft=True)
