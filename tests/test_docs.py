@@ -1,6 +1,9 @@
 """The documentation knows every public name, and the check that says so can tell."""
 
 import importlib.util
+import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -18,7 +21,8 @@ def public_names(repository: Path) -> ModuleType:
 
 
 def test_every_public_name_is_documented(repository: Path, public_names: ModuleType):
-    assert public_names.problems(repository) == []
+    found = public_names.problems(repository)
+    assert not found, "\n".join(found)
 
 
 def write(root: Path, files: dict[str, str]) -> None:
@@ -76,3 +80,24 @@ def test_every_page_is_in_the_navigation(repository: Path):
     navigation = (repository / "mkdocs.yml").read_text()
     pages = (p.relative_to(repository / "docs") for p in (repository / "docs").rglob("*.md"))
     assert [str(page) for page in pages if f": {page}\n" not in navigation] == []
+
+
+def python_blocks() -> list[tuple[str, str]]:
+    """Page and text of each block of Python in the README and the pages written by hand."""
+    root = Path(__file__).resolve().parents[1]
+    pages = [root / "README.md", *sorted((root / "docs").glob("*.md"))]
+    fence = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+    return [
+        (f"{page.name}-{number}", block)
+        for page in pages
+        for number, block in enumerate(fence.findall(page.read_text()))
+    ]
+
+
+@pytest.mark.parametrize("block", [pytest.param(text, id=name) for name, text in python_blocks()])
+def test_code_runs_as_pasted(block: str, tmp_path: Path):
+    # A process of its own: pasted code meets JAX's default settings, not those of the tests.
+    result = subprocess.run(
+        [sys.executable, "-c", block], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
