@@ -62,6 +62,14 @@ class AbstractComplementarity(eqx.Module):
         """Multipliers for which exactly `working` binds; differentiable in the problem."""
 
     @abc.abstractmethod
+    def response(self, working: Any, residual: Array) -> Array:
+        """Row multipliers that take away an equality residual and leave what binds as it is."""
+
+    @abc.abstractmethod
+    def row_multipliers(self, multipliers: Any) -> Array:
+        """One multiplier for each row of the inequality and of the equality."""
+
+    @abc.abstractmethod
     def contradicts(self, multipliers: Any) -> Bool[Array, ""]:
         """Whether the multipliers prove that no point meets the constraints."""
 
@@ -72,7 +80,6 @@ class Iterate(eqx.Module):
     z: Float[Array, " pairs"]
     s: Float[Array, " pairs"]
     x: Float[Array, " free"]
-    error: Float[Array, ""]
     steps: Int[Array, ""]
     stop: Bool[Array, ""]
 
@@ -159,23 +166,14 @@ def interior_point(problem: AbstractComplementarity, *, max_steps: int) -> Itera
     """
     pairs, free = problem.sizes()
     dtype = problem.dtype
-    constant, rest = problem.residual(jnp.zeros(pairs, dtype), jnp.zeros(free, dtype))
-    tolerance = float(jnp.finfo(dtype).eps) ** 0.6
-    one = jnp.ones(pairs, dtype)
+    eps = float(jnp.finfo(dtype).eps)
+    tolerance = eps**0.6
+    one, x0 = jnp.ones(pairs, dtype), jnp.zeros(free, dtype)
 
-    def begin():
-        # The least-squares start of Vandenberghe's CVXOPT note: slack and multiplier are equal
-        # and opposite, then moved into the positive orthant.
-        z, x = problem.factor(one)(-constant, -rest)
-        low, high = -jnp.max(z, initial=-jnp.inf), -jnp.min(z, initial=jnp.inf)
-        s = -z + jnp.where(low > 0, 0.0, 1.0 - low)
-        z = z + jnp.where(high < 0, 0.0, 1.0 + high)
-        return z, s, x
-
-    def error_of(z, s, x):
+    def errors(z, s, x):
         want, e = problem.residual(z, x)
-        complement = jnp.abs(jnp.minimum(s, z))
-        return jnp.max(jnp.concatenate([jnp.abs(want - s), jnp.abs(e), complement]), initial=0.0)
+        residual = jnp.max(jnp.abs(jnp.concatenate([want - s, e])), initial=0.0)
+        return residual, jnp.max(jnp.minimum(s, z), initial=0.0)
 
     def body(state: Iterate) -> Iterate:
         z, s, x = state.z, state.s, state.x
@@ -196,30 +194,33 @@ def interior_point(problem: AbstractComplementarity, *, max_steps: int) -> Itera
         length = 0.99 * jnp.minimum(_step_length(z, dz), _step_length(s, ds))
         length = jnp.where(length > 0.9, jnp.minimum(1.0, length / 0.99 * 0.999), length)
         z_new, s_new, x_new = z + length * dz, s + length * ds, x + length * dx
-        error = error_of(z_new, s_new, x_new)
+        residual, overlap = errors(z_new, s_new, x_new)
         positive = jnp.all(z_new > 0) & jnp.all(s_new > 0)
-        good = jnp.isfinite(error) & jnp.all(jnp.isfinite(z_new)) & positive
-        multipliers = problem.multipliers(z_new, x_new)
-        stuck = length < 1e-8
-        stop = ~good | (error <= tolerance) | stuck | problem.contradicts(multipliers)
+        good = jnp.isfinite(residual) & jnp.all(jnp.isfinite(z_new)) & positive
+        # Far below rounding the equations only lose accuracy, and what binds is plain.
+        gap = jnp.mean(s_new * z_new)
+        near = (gap <= eps) & (residual <= eps**0.5) | (gap <= eps**1.5)
+        done = near | (residual <= tolerance) & (overlap <= tolerance)
+        proof = problem.contradicts(problem.multipliers(z_new, x_new))
+        stop = ~good | done | (length < 1e-8) | proof
         keep = lambda new, old: jnp.where(good, new, old)  # noqa: E731
         return Iterate(
             z=keep(z_new, z),
             s=keep(s_new, s),
             x=keep(x_new, x),
-            error=keep(error, state.error),
             steps=state.steps + 1,
             stop=stop,
         )
 
-    z, s, x = begin()
-    usable = jnp.all(jnp.isfinite(z)) & jnp.all(jnp.isfinite(x))
+    # The mean itself may be the answer: then nothing is to be done, and nothing is.
+    nothing = problem.natural_residual(problem.multipliers(0.0 * one, x0)) == 0
+    # Slacks as the mean has them where it is inside by more than a standard deviation.
+    s0, _ = problem.residual(0.0 * one, x0)
     first = Iterate(
-        z=jnp.where(usable, z, 1.0),
-        s=jnp.where(usable, s, 1.0),
-        x=jnp.where(usable, x, 0.0),
-        error=jnp.asarray(jnp.inf, dtype),
+        z=jnp.where(nothing, 0.0, one),
+        s=jnp.maximum(s0, one),
+        x=x0,
         steps=jnp.zeros((), int),
-        stop=jnp.asarray(False),
+        stop=nothing,
     )
     return lax.while_loop(lambda i: ~i.stop & (i.steps < max_steps), body, first)

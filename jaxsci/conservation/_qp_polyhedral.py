@@ -57,10 +57,17 @@ class Polyhedral(AbstractComplementarity):
     def solve_working(self, working: Bool[Array, " rows"]) -> Array:
         return solve_masked(self.gram, -self.offset, working)
 
+    def response(self, working: Bool[Array, " rows"], residual: Array) -> Array:
+        offset = jnp.concatenate([jnp.zeros_like(self.offset[: self.pairs]), residual])
+        return Polyhedral(self.gram, offset, self.pairs).solve_working(working)
+
+    def row_multipliers(self, multipliers: Array) -> Array:
+        return multipliers
+
     def contradicts(self, multipliers: Array) -> Bool[Array, ""]:
         return proves_empty(
             jnp.vdot(multipliers, matmul(self.gram, multipliers)),
             -jnp.vdot(self.offset, multipliers),
             jnp.vdot(jnp.abs(self.offset), jnp.abs(multipliers)),
-            jnp.sum(jnp.abs(multipliers)),
+            jnp.vdot(jnp.diagonal(self.gram), multipliers**2),
         )

@@ -10,16 +10,17 @@ from jaxtyping import Array, Bool
 from ._qp import AbstractComplementarity
 
 
-def proves_empty(variance: Array, amount: Array, size: Array, total: Array) -> Bool[Array, ""]:
-    """Farkas: a combination of constraints that cannot vary, and is violated by the mean.
+def proves_empty(
+    variance: Array, amount: Array, size: Array, noise: Array
+) -> Bool[Array, ""]:
+    """Farkas: a combination of constraints that cannot vary, and that the mean violates.
 
-    Every point that meets the constraints is at least `amount / sqrt(variance)` standard
-    deviations from the mean; the combination's variance is zero to rounding.
+    A point that meets the constraints is at least `amount / sqrt(variance)` standard deviations
+    from the mean: none does if that is absurdly far, and the variance within its `noise`.
     """
     eps = float(jnp.finfo(variance.dtype).eps)
-    # Only multipliers that have left the scale of standard deviations are such a ray.
-    far = total > 0.1 / eps**0.5
-    return far & (variance <= 32.0 * eps * total**2) & (amount > eps**0.5 * size)
+    far = amount * eps**0.375 > jnp.sqrt(jnp.maximum(variance, 0.0))
+    return far & (variance <= 32.0 * eps * noise) & (amount > eps**0.5 * size)
 
 
 def refine(problem: AbstractComplementarity, multipliers: Any, *, rounds: int = 12):

@@ -68,8 +68,7 @@ class BoundedVariation(AbstractComplementarity):
 
         def both(right_pairs, right_free):
             r_up, r_down, r_last = right_pairs[:m], right_pairs[m : 2 * m], right_pairs[2 * m]
-            r_t, r_y = -right_free[:m], right_free[m:]
-            r_t = -r_t
+            r_t, r_y = right_free[:m], right_free[m:]
             first = (r_down - r_up) / 2 + skew * r_t
             bound = r_last + jnp.sum(r_up + r_down) / 2 + jnp.vdot(mean_shift, r_t)
             bound = bound - jnp.vdot(theta, first)
@@ -127,10 +126,20 @@ class BoundedVariation(AbstractComplementarity):
         p = found[:m] - signs * found[m]
         return jnp.concatenate([p, found[m + 1 :]]), found[m]
 
+    def response(self, working: Working, residual: Array) -> Array:
+        m = self.differences
+        offset = jnp.concatenate([jnp.zeros_like(self.offset[:m]), residual])
+        still = BoundedVariation(self.gram, offset, jnp.zeros_like(self.bound), m)
+        return still.solve_working(working)[0]
+
+    def row_multipliers(self, multipliers: Multipliers) -> Array:
+        return multipliers[0]
+
     def contradicts(self, multipliers: Multipliers) -> Bool[Array, ""]:
         lam, tau = multipliers
         amount = -jnp.vdot(self.offset, lam) - self.bound * tau
         size = jnp.vdot(jnp.abs(self.offset), jnp.abs(lam)) + self.bound * tau
         variance = jnp.vdot(lam, matmul(self.gram, lam))
         inside = jnp.all(jnp.abs(lam[: self.differences]) <= tau * (1.0 + 1e-3))
-        return inside & proves_empty(variance, amount, size, jnp.sum(jnp.abs(lam)))
+        noise = jnp.vdot(jnp.diagonal(self.gram), lam**2)
+        return inside & proves_empty(variance, amount, size, noise)
