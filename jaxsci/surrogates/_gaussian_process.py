@@ -31,7 +31,7 @@ class GaussianProcess(eqx.Module):
     cov    = k(T, T) - k(T, X) A^-1 k(X, T) + j_T I
     ```
 
-    for the noise-free field at `T`. The jitter `j = jitter tr(k) ` keeps the Cholesky factors
+    for the noise-free field at `T`. The jitter `j = jitter tr(k)` keeps the Cholesky factors
     real in the presence of rounding: `tr(k)` bounds the largest eigenvalue, `eps tr(k)` its
     rounding. One Cholesky factorisation: O(nc^3 + nc nt^2).
 
@@ -105,7 +105,7 @@ class GaussianProcess(eqx.Module):
                 f"`GaussianProcess(jitter=...)`: expected None or a number in [0, 1), got {jitter}"
             )
         self.kernel = jax.tree.map(_as_parameter, kernel)
-        self.noise = variance
+        self.noise = _as_parameter(variance)
         self.mean = jax.tree.map(_as_parameter, mean)
         self.jitter = jitter
 
@@ -240,8 +240,9 @@ def _add_to_diagonal(matrix: Float[Array, "n n"], values: Array) -> Float[Array,
 
 def _as_parameter(leaf: Any) -> Any:
     """Python floats and numpy arrays become JAX arrays, so that they count as parameters."""
-    if isinstance(leaf, float | np.ndarray | np.floating):
-        return jnp.asarray(leaf)
+    if isinstance(leaf, float | np.ndarray | np.floating) or eqx.is_inexact_array(leaf):
+        # With the dtype stated, an array is not weakly typed, and a fit does not compile twice.
+        return jnp.asarray(leaf, jnp.result_type(leaf))
     return leaf
 
 
