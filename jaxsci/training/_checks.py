@@ -67,7 +67,8 @@ def loss_output(name: str, plan: Plan, params: PyTree) -> tuple[str, ...]:
     )
     model = eqx.combine(params, plan.frozen)
     out: Any = eqx.filter_eval_shape(lambda m, b, k: plan.loss(m, b, key=k), model, batch, plan.key)
-    value, metrics = out if isinstance(out, tuple) and len(out) == 2 else (out, {})
+    pair: tuple[Any, Any] = out if isinstance(out, tuple) and len(out) == 2 else (out, {})
+    value, metrics = pair
     if not (hasattr(value, "dtype") and value.shape == ()):
         got = f"shape {value.shape}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
         raise ValueError(

@@ -22,7 +22,7 @@ from ._files import exclusive
 from ._history import History
 from ._loop import Progress, Run, State, advance, call_arguments
 from ._result import FitResult, Model, NonFiniteLoss
-from ._steps import Plan, evaluate, train_steps
+from ._steps import Plan, evaluate, optax_promotion, train_steps
 
 
 def fit(
@@ -121,9 +121,9 @@ def fit(
         held_out = Plan(held_out_loss, None, frozen, validation, held_out_key, width)
     run = _run(plan, held_out, params, epochs, steps_per_call, validate_every)
     # copies again: some states start as the parameters themselves, and a buffer is donated once
-    opt_state = jax.tree.map(
-        lambda leaf: jnp.array(leaf) if eqx.is_array_like(leaf) else leaf, optimiser.init(params)
-    )
+    with optax_promotion():
+        opt_state = optimiser.init(params)
+    opt_state = jax.tree.map(lambda x: jnp.array(x) if eqx.is_array_like(x) else x, opt_state)
     state = State(params, opt_state, None, Progress())
     settings = _settings(run, state, model, key, hash_data=folder is not None)
     versions = {

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import PyTree
+from jaxtyping import Array, PyTree
 
 from ._history import History, Row
 from ._result import NonFiniteLoss
@@ -67,7 +67,7 @@ def advance(run: Run, state: State) -> State:
     params, opt_state, bad, values = train_steps(
         call_arguments(run, at, length), state.params, state.opt_state
     )
-    losses = {name: np.asarray(value).astype(np.float64) for name, value in values.items()}
+    losses = _on_host(values)
     if int(bad) >= 0:
         loss = float(losses["loss"][int(bad) - at.done])
         raise _non_finite(run, at, int(bad), loss, params, state.best)
@@ -111,20 +111,25 @@ def _validate(plan: Plan, params: PyTree) -> Mapping[str, float]:
     weights = np.full(-(-plan.size // plan.batch_size), plan.batch_size)
     weights[-1] = plan.size - plan.batch_size * (len(weights) - 1)
     return {
-        f"validation_{name}": float(np.average(np.asarray(v).astype(np.float64), weights=weights))
-        for name, v in evaluate(plan, params).items()
+        f"validation_{name}": float(np.average(each, weights=weights))
+        for name, each in _on_host(evaluate(plan, params)).items()
     }
+
+
+def _on_host(values: Mapping[str, Array]) -> dict[str, np.ndarray]:
+    """In double precision for the means, with the loss first (compilation sorts the names)."""
+    names = ["loss", *(name for name in values if name != "loss")]
+    return {name: np.asarray(values[name]).astype(np.float64) for name in names}
 
 
 def _learning_rate(opt_state: PyTree) -> dict[str, float]:
     """The learning rate of the last step, if the optimiser's state has exactly one."""
-    try:
-        rate: Any = optax.tree_utils.tree_get(opt_state, "learning_rate")
-    except KeyError:  # several, e.g. one for each group of parameters
-        return {}
-    if not eqx.is_array(rate) or rate.ndim:
-        return {}
-    return {"learning_rate": float(rate)}
+    found: list[Any] = [
+        value
+        for _, value in optax.tree_utils.tree_get_all_with_path(opt_state, "learning_rate")
+        if eqx.is_inexact_array(value) and value.ndim == 0
+    ]
+    return {"learning_rate": float(found[0])} if len(found) == 1 else {}
 
 
 def _non_finite(

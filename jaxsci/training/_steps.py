@@ -1,6 +1,7 @@
 """The compiled parts of training: a stretch of steps, and a pass over the validation data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import equinox as eqx
@@ -88,15 +89,16 @@ def train_steps(
         (loss, metrics), gradient = jax.value_and_grad(plan.value, has_aux=True)(params, batch, key)
         # JAX's gradient in a complex parameter is the conjugate of the ascent direction
         gradient = jax.tree.map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, gradient)
-        updates, new_state = optimiser.update(
-            gradient,
-            eqx.combine(arrays, static),
-            params,
-            value=loss,
-            grad=gradient,
-            value_fn=lambda p: plan.value(p, batch, key)[0],
-        )
-        new_params = optax.apply_updates(params, updates)
+        with optax_promotion():
+            updates, new_state = optimiser.update(
+                gradient,
+                eqx.combine(arrays, static),
+                params,
+                value=loss,
+                grad=gradient,
+                value_fn=lambda p: plan.value(p, batch, key)[0],
+            )
+            new_params = optax.apply_updates(params, updates)
         good = (bad < 0) & jnp.isfinite(loss) & _all_finite(new_params)
         bad = jnp.where((bad < 0) & ~good, index, bad)
         carry = (
@@ -136,6 +138,13 @@ def evaluate(plan: Plan, params: PyTree) -> dict[str, Array]:
         rest = one(jax.tree.map(lambda leaf: leaf[full * width :], plan.data), full)
         values = jax.tree.map(lambda many, last: jnp.append(many, last), values, rest)
     return values
+
+
+@contextmanager
+def optax_promotion() -> Iterator[None]:
+    """JAX's default promotion, on which optax relies, also where the user's is strict."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
 
 
 def _required(optimiser: optax.GradientTransformation | None) -> optax.GradientTransformation:
