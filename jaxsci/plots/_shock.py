@@ -45,24 +45,33 @@ def draw_shocks(
     color: Mapping[str, str],
     *,
     edges: np.ndarray,
-    detail: bool = True,
+    headroom: float = 1.05,
 ) -> None:
-    """Histograms as shares of *all* draws: those without a shock are missing from the area."""
+    """Histograms as shares of *all* draws: those without a shock are missing from the area.
+
+    The vertical axis ends at `headroom` times the tallest bar, to leave a place for the legend.
+    """
+    from matplotlib.ticker import PercentFormatter  # not at import: an optional dependency
+
+    tallest = 0.0
     for name, values in positions.items():
         found = values[np.isfinite(values)]
         label = name
-        if detail and found.size:
+        if found.size:
             label = f"{name}: {found.mean():.3f} ± {found.std(ddof=min(1, found.size - 1)):.3f}"
         none = 1 - found.size / values.size
-        if detail and none > 0:
+        if none > 0:
             label += f"\n({100 * none:.3g} % no shock)"
         share = np.full(found.shape, 1 / values.size)
-        axes.hist(found, edges, weights=share, color=color[name], alpha=0.35, label=label)
+        heights, _, _ = axes.hist(
+            found, edges, weights=share, color=color[name], alpha=0.35, label=label
+        )
+        tallest = max(tallest, float(np.max(heights)))
         axes.hist(found, edges, weights=share, color=color[name], histtype="step", lw=1.4)
     if truth is not None and np.isfinite(truth):
         axes.axvline(truth, color=INK, lw=1.4, ls=(0, (4, 2)), label=f"truth: {truth:.3f}")
-    axes.set_ylim(bottom=0)
-    axes.yaxis.set_major_formatter("{x:.0%}")
+    axes.set_ylim(0, headroom * tallest if tallest > 0 else 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1))
     axes.locator_params(axis="y", nbins=6)
 
 
@@ -108,15 +117,18 @@ def plot_shock_histogram(
         figure, axes = plt.subplots(
             1, 2, figsize=(7.2, 3.3), layout="constrained", width_ratios=(7, 1 + len(drawn) / 6)
         )
-        draw_shocks(axes[0], drawn, truth, color, edges=shock_edges(drawn, bins), detail=True)
+        draw_shocks(axes[0], drawn, truth, color, edges=shock_edges(drawn, bins))
         axes[0].set_xlabel(x_label)
         axes[0].set_ylabel("share of draws")
         axes[0].legend()
-        shares = [100 * float(np.mean(~np.isfinite(p))) for p in drawn.values()]
+        shares = [float(np.mean(~np.isfinite(p))) for p in drawn.values()]
         bars = axes[1].bar(range(len(drawn)), shares, color=list(color.values()), width=0.7)
-        axes[1].bar_label(bars, fmt="%.3g %%", padding=2, fontsize=8.5)
+        axes[1].bar_label(bars, fmt=lambda v: f"{100 * v:.3g} %", padding=2, fontsize=8.5)
         axes[1].set_title("no shock")
-        axes[1].set_ylim(0, max(5.0, 1.25 * max(shares)))
+        # On the scale of the histogram: "none" is one more bin, and all bins add up to 1.
+        top = max(axes[0].get_ylim()[1], 1.1 * max(shares))
+        axes[0].set_ylim(0, top)
+        axes[1].set_ylim(0, top)
         axes[1].set_xlim(-0.6, len(drawn) - 0.4)
         axes[1].set(xticks=[], yticks=[])
         axes[1].spines["left"].set_visible(False)

@@ -109,7 +109,9 @@ def plot_summary(
         )
         draw_mass(mass, t, curves, true_mass, color)
         draw_mass_error(error, t, curves, true_mass, color)
-        draw_shocks(shock, positions, true_shock, color, edges=shock_edges(positions))
+        draw_shocks(
+            shock, positions, true_shock, color, edges=shock_edges(positions), headroom=1.45
+        )
         mass.set(title="mass", xlabel=t_label, ylabel=r"$\int u\,\mathrm{d}x$ (dimensionless)")
         error.set(title="error of the mass", xlabel=t_label, ylabel="absolute error")
         shock.set(title="position of the front", xlabel=x_label, ylabel="share of draws")
