@@ -103,7 +103,7 @@ def plot_shock_histogram(
     !!! example
         >>> import numpy as np
         >>> figure, axes = plot_shock_histogram({"before": np.array([0.2, 0.25, np.nan])}, 0.235)
-        >>> axes[1].get_title()
+        >>> axes[1].get_title(loc="left")
         'no shock'
     """
     where = "plot_shock_histogram"
