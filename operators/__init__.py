@@ -1,4 +1,6 @@
 """Neural operators that obey their boundary conditions (to come)."""
 
 if __name__ != "jaxsci.operators":
-    raise ImportError("write `import jaxsci.operators`: `operators` is part of jaxsci, not a package of its own")
+    raise ImportError(
+        "write `import jaxsci.operators`: `operators` is part of jaxsci, not a package of its own"
+    )
