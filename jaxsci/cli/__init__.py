@@ -1,1 +1,3 @@
-""""""
+"""The command `jaxsci`."""
+
+from ._main import main as main

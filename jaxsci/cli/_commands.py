@@ -1,0 +1,60 @@
+"""The subcommands: what each is for, and where the settings and the function behind it are.
+
+Nothing is imported before a subcommand is chosen, so that `jaxsci --help` is immediate.
+"""
+
+import dataclasses
+import importlib
+from collections.abc import Callable
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """A subcommand `jaxsci NAME`, and the names in `jaxsci.experiments` that it stands for.
+
+    - `settings`: a frozen dataclass; its fields are the options, their docstrings the help.
+    - `function`: called as `function(settings, progress=say)`, where `say` takes a line of text.
+        It returns a dataclass whose `str` is the report, or a mapping whose entry `"report"` is.
+    """
+
+    summary: str
+    description: str
+    examples: tuple[str, ...]
+    settings: str
+    function: str
+
+    def load(self) -> tuple[type, Callable[..., Any]]:
+        """The settings class and the function."""
+        module = importlib.import_module("jaxsci.experiments")
+        try:
+            return getattr(module, self.settings), getattr(module, self.function)
+        except AttributeError as error:
+            raise ImportError(f"this version of jaxsci does not have it ({error})") from error
+
+
+COMMANDS = {
+    "run": Command(
+        summary="run an experiment: train a surrogate, constrain it, and compare",
+        description="Run an experiment: train a surrogate, constrain it, and compare both.",
+        examples=("jaxsci run stefan --budget quick",),
+        settings="RunSettings",
+        function="run_experiment",
+    ),
+    "constrain": Command(
+        summary="make the predictions in FILE obey a conservation law",
+        description=(
+            "Make predictions obey a conservation law: FILE (npz or HDF5) holds `mean`, its "
+            "uncertainty (`std`, `variance`, `samples` or `cov`), coordinates (`x`, `t`, ...), and "
+            "the conserved integral `b` or the fluxes that change it. docs/command-line.md has "
+            "all names and shapes."
+        ),
+        examples=(
+            "jaxsci constrain prediction.npz",
+            "jaxsci constrain prediction.h5 --noise 1e-3 --figure moved.png",
+            "jaxsci constrain prediction.npz --domain x=0:0.5 --output half.npz --json",
+        ),
+        settings="ConstrainSettings",
+        function="constrain_file",
+    ),
+}
