@@ -180,7 +180,7 @@ class GaussianProcess(eqx.Module):
             return jnp.zeros(points.shape[0], points.dtype)
         if not callable(self.mean):
             return jnp.broadcast_to(self.mean, points.shape[:1])
-        values = jax.vmap(self.mean)(points)
+        values = jnp.asarray(jax.vmap(self.mean)(points))
         if values.shape != points.shape[:1]:
             raise ValueError(
                 "`GaussianProcess(mean=...)`: expected a callable of one point that returns a "

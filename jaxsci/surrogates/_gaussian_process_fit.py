@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optimistix as optx
 from jaxtyping import Array, Float, Int
 
+from jaxsci.errors import is_concrete
+
 from ._gaussian_process import GaussianProcess
 from ._gaussian_process_parameters import FreeParameters, free_parameters
 from ._protocol import Task
@@ -84,11 +86,11 @@ def fit_gaussian_process(
             f"shape (nc,) or (f, nc), got shape {task.context_values.shape}"
         )
     free = free_parameters("fit_gaussian_process", surrogate, dtype, trainable)
-    if tolerance is None:
-        tolerance = float(jnp.finfo(dtype).eps) ** 0.5
-    z, first, steps, converged = _maximise(free, task, batched, values, tolerance, max_steps)
+    default = float(jnp.finfo(dtype).eps) ** 0.5
+    small = default if tolerance is None else tolerance
+    z, first, steps, converged = _maximise(free, task, batched, values, small, max_steps)
     last, gradient = _value_and_gradient(free, z, task, batched, values)
-    if not isinstance(first, jax.core.Tracer) and not bool(jnp.isfinite(first)):
+    if is_concrete(first) and not bool(jnp.isfinite(first)):
         raise ValueError(
             "`fit_gaussian_process(surrogate=...)`: expected a start with a finite likelihood, got "
             "a context covariance that is singular to rounding; raise `noise` or shorten the "

@@ -7,12 +7,11 @@ from types import ModuleType
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxsci.errors import lookup
+from jaxsci.errors import is_concrete, lookup
 
 _NAMES = {
     "exponential": "Exp",
@@ -70,7 +69,7 @@ def stationary_kernel(
                 f"`stationary_kernel({argument}=...)`: expected "
                 f"{'a scalar or shape (d,)' if 1 in ndims else 'a scalar'}, got {array.shape}"
             )
-        if not isinstance(array, jax.core.Tracer) and not (np.asarray(array) > 0).all():
+        if is_concrete(array) and not (np.asarray(array) > 0).all():
             raise ValueError(
                 f"`stationary_kernel({argument}=...)`: expected positive numbers, got {array}"
             )

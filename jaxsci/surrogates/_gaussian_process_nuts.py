@@ -130,7 +130,7 @@ def sample_gaussian_process(
     def model() -> None:
         width = jnp.full_like(free.start, spread)
         z = numpyro.sample("z", dist.Normal(free.start, width).to_event(1))
-        likelihood = total_log_likelihood(free.rebuild(z), task, batched)
+        likelihood = total_log_likelihood(free.rebuild(jnp.asarray(z)), task, batched)
         # A covariance that is singular to rounding is a rejected proposal, not an infinite energy.
         numpyro.factor("likelihood", jnp.maximum(likelihood, jnp.finfo(dtype).min / 4))
 
