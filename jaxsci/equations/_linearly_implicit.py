@@ -1,7 +1,7 @@
 """A two-stage linearly implicit Runge-Kutta method that needs one tridiagonal matrix a step."""
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import diffrax
 import jax
@@ -26,6 +26,10 @@ class LinearlyImplicit(diffrax.AbstractAdaptiveSolver):
     matrix `J` (a W-method), and without a stiff part it is Heun's method, which preserves
     monotonicity for small steps. There is no iteration that could fail to converge where the
     conductivity jumps, and its derivatives are those of tridiagonal solves.
+
+    Measured at equal tolerance and error against diffrax's own (porous medium, m = 3, 100 cells,
+    float64, one CPU): 0.3 s in 2406 steps; Bosh3 0.7 s, Kvaerno3 8.2 s, Kvaerno5 24 s. On the
+    mildly stiff Stefan problem of the same size Bosh3 is faster (0.03 s against 0.15 s).
 
     ??? cite "Reference"
         Verwer, Spee, Blom, Hundsdorfer, *A second-order Rosenbrock method applied to
@@ -64,7 +68,7 @@ class LinearlyImplicit(diffrax.AbstractAdaptiveSolver):
         return y1, error, {"y0": y0, "y1": y1}, None, diffrax.RESULTS.successful
 
 
-def _factor(space: SemiDiscrete, t: Array, h: Array, u: Array) -> Callable[[State], State]:
+def _factor(space: SemiDiscrete, t: Any, h: Any, u: Array) -> Callable[[State], State]:
     bands = space.bands(t, u)
     scale = _GAMMA * h
     matrix = Bands(-scale * bands.lower, 1 - scale * bands.main, -scale * bands.upper)

@@ -39,6 +39,11 @@ def stefan_constants(threshold: ArrayLike) -> tuple[Float[Array, ""], Float[Arra
         1.2401 0.8072
     """
     (u,) = real(threshold)
+    return _constants(u)
+
+
+@jax.jit
+def _constants(u: Array) -> tuple[Array, Array]:
     log_odds = jnp.log(u) - jnp.log1p(-u)
 
     def residual(y: Array) -> Array:
