@@ -29,8 +29,8 @@ class Parsed:
 def parse(name: str, command: Command, settings: type, words: Sequence[str]) -> Parsed:
     """The settings that the words give.
 
-    **Raises:** `UsageError` if they give none; `SystemExit` after `--help`; what the settings
-    class raises for values that it refuses.
+    **Raises:** `UsageError` if they give none, or values that the settings class refuses;
+    `SystemExit` after `--help`.
     """
     options = dataclasses.make_dataclass(
         "Options",
@@ -70,6 +70,8 @@ def parse(name: str, command: Command, settings: type, words: Sequence[str]) -> 
         if error.code in (0, None):
             raise
         raise UsageError(one_line(complaint.getvalue(), f"jaxsci {name}")) from None
+    except ValueError as error:  # a value that the settings class refuses
+        raise UsageError(str(error)) from error
     return Parsed(parsed.settings, parsed.json, parsed.debug)
 
 

@@ -73,31 +73,32 @@ def check_free(path: Path, overwrite: bool, option: str) -> None:
         raise FileExistsError(f"{path}: exists already; use --overwrite, or another {option}")
 
 
+_BROKEN = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
+
+
 def _read_npz(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
-    broken = (ValueError, EOFError, zipfile.BadZipFile, zlib.error, NotImplementedError)
-    try:
-        archive = np.load(path, allow_pickle=False)
-        if not isinstance(archive, np.lib.npyio.NpzFile):
-            raise ValueError("it holds a single array; write it with `numpy.savez`")
-    except broken as error:
-        why = "" if "pickle" in str(error) else f": {error}"
-        raise ValueError(f"{path}: not a readable npz file{why}") from error
-    with archive:
+    with open(path, "rb") as file:  # ours to close: numpy leaves a damaged file open
+        try:
+            archive = np.load(file, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it holds a single array; write it with `numpy.savez`")
+        except _BROKEN as error:
+            why = "" if "pickle" in str(error) else f": {error}"
+            raise ValueError(f"{path}: not a readable npz file{why}") from error
         names = list(archive.files)
-        arrays = {}
-        for name in names:
-            if name not in KNOWN:
-                continue
-            try:
-                arrays[name] = archive[name]
-            except broken as error:
-                if "Object arrays" in str(error):
-                    raise ValueError(
-                        f"{path}: `{name}`: expected real numbers, got Python objects; save it as "
-                        "an array of floats (are its rows of different lengths?)"
-                    ) from error
-                raise ValueError(f"{path}: `{name}` is damaged: {error}") from error
-    return arrays, names
+        return {name: _member(path, archive, name) for name in names if name in KNOWN}, names
+
+
+def _member(path: Path, archive: Any, name: str) -> np.ndarray:
+    try:
+        return archive[name]
+    except _BROKEN as error:
+        if "Object arrays" in str(error):
+            raise ValueError(
+                f"{path}: `{name}`: expected real numbers, got Python objects; save it as an "
+                "array of floats (are its rows of different lengths?)"
+            ) from error
+        raise ValueError(f"{path}: `{name}` is damaged: {error}") from error
 
 
 def _read_hdf5(path: Path) -> tuple[dict[str, np.ndarray], list[str]]:
