@@ -125,6 +125,7 @@ def test_load_model(script, uninterrupted, tmp_path):
         load_model(tmp_path / "elsewhere", like)
 
 
+ADAM = optax.adam(0.1)  # one object, so that the tests share its compilation
 X = np.linspace(-1, 1, 24, dtype=np.float32)
 
 
@@ -137,7 +138,7 @@ def small(folder, **changes):
         "model": {"a": jnp.zeros((), jnp.float32), "b": jnp.zeros((), jnp.float32)},
         "loss": square,
         "data": {"x": X, "y": 2 * X},
-        "optimiser": optax.adam(0.1),
+        "optimiser": ADAM,
         "epochs": 2,
         "batch_size": 8,
         "key": jax.random.key(0),
