@@ -77,16 +77,20 @@ def parse(name: str, command: Command, settings: type, words: Sequence[str]) -> 
 
 def one_line(panel: str, program: str) -> str:
     """What a panel of tyro says, without its frame and the help that it repeats."""
-    lines = [re.sub(r"^[│|]\s?|\s*[│|]\s*$", "", line) for line in panel.splitlines()]
-    lines = [line for line in lines if not re.match(r"^[╭╰┌└]", line)]
+    lines = panel.splitlines()
+    framed = any(line.startswith("╭") for line in lines)
+    lines = [line.strip("│ ") for line in lines if not line.startswith(("╭", "╰"))]
     parts: list[list[str]] = [[]]
     for line in lines:
-        if re.match(r"^[─-]{5,}$", line.strip()):
+        if re.fullmatch(r"[─-]{5,}", line):
             parts.append([])
-        else:
-            parts[-1].append(line.strip())
-    said = " ".join(" ".join(parts[0]).split()).rstrip(".")
-    said = said.replace(f"Missing from {program}:", "missing:") or "the options cannot be read"
+        elif line:
+            parts[-1].append(line)
+    if not framed and len(parts) > 1:  # where the frame cannot be shown, the title has a part
+        parts = parts[1:]
+    said = " ".join(" ".join(parts[0]).split()).rstrip(".") or "the options cannot be read"
+    if said.startswith("Missing from") and len(parts[0]) > 1:
+        said = f"missing: {parts[0][1].split()[0]}"
     for part in parts[1:]:
         if part and part[0].startswith("Perhaps you meant"):
             names = [line.split()[0] for line in part[1:] if line.startswith("--")]
