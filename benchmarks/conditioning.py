@@ -1,0 +1,198 @@
+"""What a conservation law costs: `python benchmarks/conditioning.py`.
+
+1. 5 x 201 time slices of 201 points, as in the published experiments: `condition` against the dense
+   update as published (matrices of all pairs of points), and against the closed form in numpy.
+2. One field of n points, n = 2^8 ... 2^20: growth, memory at 10^6.
+3. Four devices (forced CPU devices): the same numbers when the slices are spread over them.
+"""
+
+import os
+import resource
+import subprocess
+import sys
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from timing import Measurement, interleaved, median_seconds, report
+
+from jaxsci.conservation import condition, integral
+from jaxsci.gaussians import Gaussian
+from jaxsci.grids import Grid
+
+SLICES, POINTS = 5 * 201, 201
+
+
+@jax.jit
+def ours(mean, variance, b):
+    """Conditioned mean and variance of a batch of slices."""
+    grid = Grid.uniform(x=(0.0, 1.0, mean.shape[-1]))
+
+    def one(mean, variance, b):
+        gaussian = condition(Gaussian.diagonal(mean, variance), integral(grid, b))
+        return gaussian.mean, gaussian.marginal_var
+
+    return jax.vmap(one)(mean, variance, b)
+
+
+def closed_form(mean, variance, b, weights):
+    """The same in numpy: one row, diagonal covariance, float32 throughout."""
+    scaled = variance * weights
+    total = scaled @ weights
+    residual = mean @ weights - b
+    moved = mean - scaled * (residual / total)[:, None]
+    return moved, variance - scaled**2 / total[:, None]
+
+
+def dense(mean, variance, b, weights):
+    """The update as published: dense covariances, a matrix inverse, batched."""
+    n = mean.shape[1]
+    sigma = variance[:, :, None] * np.eye(n, dtype=mean.dtype)
+    g = np.broadcast_to(weights, (len(mean), 1, n))
+    gt = g.transpose(0, 2, 1)
+    inverse = np.linalg.inv(g @ sigma @ gt)
+    gain = sigma @ gt @ inverse
+    moved = mean[:, :, None] - gain @ (g @ mean[:, :, None] - b[:, None, None])
+    cov = sigma - gain @ g @ sigma
+    return moved[:, :, 0], np.diagonal(cov, axis1=1, axis2=2)
+
+
+def _inputs(slices: int, n: int):
+    rng = np.random.default_rng(0)
+    mean = rng.normal(size=(slices, n)).astype(np.float32)
+    variance = (rng.normal(size=(slices, n)) ** 2 + 0.01).astype(np.float32)
+    return mean, variance, rng.normal(size=slices).astype(np.float32)
+
+
+def _weights(n: int) -> np.ndarray:
+    return np.asarray(Grid.uniform(x=(0.0, 1.0, n)).weights())
+
+
+def slices() -> list[Measurement]:
+    mean, variance, b = _inputs(SLICES, POINTS)
+    weights, on_device = _weights(POINTS), jax.tree.map(jnp.asarray, (mean, variance, b))
+    times = interleaved(
+        {
+            "ours": lambda: ours(*on_device),
+            "closed form": lambda: closed_form(mean, variance, b, weights),
+        }
+    )
+    dense_time = median_seconds(dense, mean, variance, b, weights, repeats=3)
+    got, reference = (
+        ours(*on_device),
+        dense(*(a.astype(float) for a in (mean, variance, b)), weights),
+    )
+    error = max(float(np.abs(g - r).max()) for g, r in zip(got, reference, strict=True))
+    exact = weights.astype(float)
+    residual = np.abs(np.asarray(got[0], float) @ exact - b)
+    bound = np.finfo(np.float32).eps * (np.abs(got[0]) @ np.abs(weights))
+    other, _ = closed_form(mean, variance, b, weights)
+    other_residual = np.abs(other.astype(float) @ exact - b)
+    what = f"{SLICES} slices of {POINTS}"
+    return [
+        Measurement(f"{what}: ours", 1e3 * times["ours"], "ms", "lower"),
+        Measurement(
+            f"{what}: dense update / ours", dense_time / times["ours"], "x", "higher", 100.0
+        ),
+        Measurement(
+            f"{what}: ours / numpy closed form", times["ours"] / times["closed form"], "x",
+            "lower", 2.0,
+        ),
+        Measurement(f"{what}: largest error against float64", error, "", "lower", 1e-5),
+        Measurement(
+            f"{what}: ours, residual / (eps sum |g u|)", float((residual / bound).max()), "",
+            "lower", 4.0,
+        ),
+        Measurement(
+            f"{what}: closed form, residual / (eps sum |g u|)",
+            float((other_residual / bound).max()), "", "lower",
+        ),
+    ]  # fmt: skip
+
+
+def growth() -> list[Measurement]:
+    sizes, times, measurements = 2 ** np.arange(8, 21), [], []
+    for n in sizes:
+        arrays = _inputs(1, int(n))
+        weights, on_device = _weights(int(n)), jax.tree.map(jnp.asarray, arrays)
+        both = interleaved(
+            {
+                "ours": lambda d=on_device: ours(*d),
+                "np": lambda a=arrays, w=weights: closed_form(*a, w),
+            }
+        )
+        times.append(both["ours"])
+        if n == sizes[-1]:
+            measurements.append(Measurement(f"n = {n}: ours", 1e3 * both["ours"], "ms", "lower"))
+            ratio = both["ours"] / both["np"]
+            measurements.append(
+                Measurement(f"n = {n}: ours / numpy closed form", ratio, "x", "lower", 2.0)
+            )
+    # Small sizes are all overhead; the slope that matters is the steepest between 16-fold sizes.
+    logs = np.log2(times)
+    slope = np.polyfit(np.log2(sizes), logs, 1)[0]
+    steepest = float(((logs[4:] - logs[:-4]) / 4).max())
+    return [
+        Measurement("growth exponent, 2^8 to 2^20 (fit)", float(slope), "", "lower", 1.1),
+        Measurement("growth exponent, steepest 16-fold step", steepest, "", "lower"),
+        *measurements,
+    ]
+
+
+def memory() -> list[Measurement]:
+    """Peak memory of a fresh process that conditions 10^6 points, above one that only imports."""
+    peak = _in_fresh_process("--peak-memory")
+    return [Measurement("n = 10^6: memory for it", peak, "MB", "lower", 200.0)]
+
+
+def _in_fresh_process(argument: str, **environment: str) -> float:
+    command = [sys.executable, __file__, argument]
+    env = os.environ | environment
+    return float(subprocess.run(command, env=env, stdout=subprocess.PIPE, check=True).stdout)
+
+
+def _peak_memory() -> None:
+    n = 1_000_000
+    jax.block_until_ready(jnp.zeros(1) + 1)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    mean, variance = jnp.ones((1, n)), jnp.full((1, n), 0.5)
+    jax.block_until_ready(ours(mean, variance, jnp.zeros(1)))
+    print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024)
+
+
+def sharded() -> list[Measurement]:
+    """In a process of its own, as forced devices share the cores that are timed above."""
+    flags = "--xla_force_host_platform_device_count=4"
+    difference = _in_fresh_process("--sharded", XLA_FLAGS=flags)
+    name = "4 devices against 1: largest difference"
+    return [Measurement(name, difference, "", "lower", 1e-6)]
+
+
+def _sharded() -> None:
+    mean, variance, b = _inputs(1004, POINTS)
+    mesh = Mesh(np.array(jax.devices()), ("batch",))
+    spread = NamedSharding(mesh, PartitionSpec("batch"))
+    parts = jax.tree.map(lambda a: jax.device_put(a, spread), (mean, variance, b))
+    one, many = ours(*map(jnp.asarray, (mean, variance, b))), ours(*parts)
+    difference = max(
+        float(np.abs(np.asarray(a) - np.asarray(c)).max()) for a, c in zip(one, many, strict=True)
+    )
+    assert len(jax.devices()) == 4
+    print(difference)
+
+
+if __name__ == "__main__":
+    if "--peak-memory" in sys.argv:
+        _peak_memory()
+    elif "--sharded" in sys.argv:
+        _sharded()
+    else:
+        print(
+            report(
+                "conditioning",
+                "The cost of a conservation law",
+                "python benchmarks/conditioning.py",
+                [*slices(), *growth(), *memory(), *sharded()],
+            )
+        )

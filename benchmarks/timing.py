@@ -1,0 +1,79 @@
+"""Timing as the tables report it: medians of repeated calls, after a warm-up, as ratios."""
+
+import json
+import platform
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+RESULTS = Path(__file__).resolve().parent / "results"
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One line of a table.
+
+    - `value`, `unit`: the metric; `better`: `"lower"` or `"higher"`.
+    - `bar`: what it should reach, `None` if nothing was asked.
+    """
+
+    metric: str
+    value: float
+    unit: str
+    better: str
+    bar: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Whether the bar is reached."""
+        if self.bar is None:
+            return ""
+        reached = self.value <= self.bar if self.better == "lower" else self.value >= self.bar
+        return "reached" if reached else "MISSED"
+
+
+def median_seconds(function: Callable[..., Any], *arguments: Any, repeats: int = 21) -> float:
+    """The median time of a call, results awaited, after a call that compiles and warms up."""
+    jax.block_until_ready(function(*arguments))
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        jax.block_until_ready(function(*arguments))
+        times.append(time.perf_counter() - start)
+    return statistics.median(times)
+
+
+def interleaved(functions: dict[str, Callable[[], Any]], repeats: int = 21) -> dict[str, float]:
+    """Median times of several functions, called in turn so that noise meets them alike."""
+    times: dict[str, list[float]] = {name: [] for name in functions}
+    for function in functions.values():
+        jax.block_until_ready(function())
+    for _ in range(repeats):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            jax.block_until_ready(function())
+            times[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each) for name, each in times.items()}
+
+
+def report(name: str, title: str, command: str, measurements: Sequence[Measurement]) -> str:
+    """Writes `results/NAME.md` and `.json`; returns the table."""
+    device = jax.devices()[0].device_kind
+    lines = [f"# {title}", "", f"`{command}` on {device}, jax {jax.__version__}, numpy "]
+    lines[-1] += f"{np.__version__}, Python {platform.python_version()}."
+    lines += ["", "| metric | value | better | bar | |", "|---|---|---|---|---|"]
+    for m in measurements:
+        bar = "" if m.bar is None else f"{m.bar:g}"
+        lines.append(f"| {m.metric} | {m.value:.3g} {m.unit} | {m.better} | {bar} | {m.verdict} |")
+    text = "\n".join(lines) + "\n"
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.md").write_text(text)
+    rows = [asdict(m) for m in measurements]
+    (RESULTS / f"{name}.json").write_text(json.dumps(rows, indent=1) + "\n")
+    return text
