@@ -18,6 +18,7 @@ from jaxsci.metrics import (
     mean_and_standard_error,
     pool_moments,
     shock_distribution,
+    shock_position,
     shock_summary,
     summarise,
 )
@@ -70,9 +71,10 @@ def evaluate_surrogate(
     - `mode`, `samples`: as in [`jaxsci.surrogates.pooled_moments`][].
     - `functions`: how many sets of context points.
 
-    **Returns:** `{method: {metric: (mean, standard error)}}`; `"shock_error"` (root mean square
-    over draws from the full posterior) and `"no_shock"` (fraction of draws) where the solution has
-    a front.
+    **Returns:** `{method: {metric: (mean, standard error)}}`. Where the solution has a front:
+    `"shock_error"`, the root mean square error of the first point where a draw from the full
+    posterior falls to 0, `"no_shock"`, the fraction of draws that never do, and `"front_error"`,
+    the distance of the front from where the mean passes half its height.
     """
     data_key, draw_key = jax.random.split(key)
     parameters = jnp.full(functions, equation.parameter)
@@ -102,6 +104,8 @@ def _rows(
     time = jnp.asarray(equation.evaluation_time)
     truth, b = equation.solution(jnp.full_like(x, time), x), equation.mass(time)
     front = equation.shock_position(time)
+    # Half of what the true solution falls by from one point to the next at its front.
+    half_height = jnp.max(truth[:-1] - truth[1:]) / 2
     grid = Grid.from_points(x=x)
     mass = integral(grid, b)
     tasks = slice_tasks(context_points, context_values, time, x)
@@ -127,6 +131,8 @@ def _rows(
             rows[name] = summarise(mean, var, truth, grid.weights(), b)
             summary = shock_summary(shocks.ravel(), front)
             rows[name] |= {"shock_error": summary.error, "no_shock": summary.none}
+            middle = shock_position(mean, x, threshold=half_height, subcell=True)
+            rows[name]["front_error"] = jnp.abs(middle - front)
         return rows
 
     return lax.map(function, (tasks, keys))

@@ -12,8 +12,9 @@ _COLUMNS = {
     "MSE": ("MSE (1e-4)", 1e4, ".2f"),
     "CRPS": ("CRPS (1e-3)", 1e3, ".2f"),
     "coverage_95": ("95 % coverage", 1.0, ".3f"),
-    "shock_error": ("front error (1e-2)", 1e2, ".2f"),
-    "no_shock": ("no front", 1.0, ".3f"),
+    "front_error": ("front of the mean, error (1e-2)", 1e2, ".2f"),
+    "shock_error": ("first u ≤ 0 in draws, error (1e-2)", 1e2, ".2f"),
+    "no_shock": ("draws without", 1.0, ".3f"),
 }
 
 

@@ -60,6 +60,7 @@ def train_surrogate(
         validation=sample_tasks(equation_cls, held_out_key, VALIDATION_FUNCTIONS),
         validation_loss=held_out_loss,
         validation_batch_size=VALIDATION_FUNCTIONS,
+        steps_per_call=64,
         checkpoint=checkpoint,
         progress=progress,
     )
