@@ -25,7 +25,9 @@ from jaxsci.surrogates import (
 
 @pytest.fixture(scope="module")
 def model():
-    make = eqx.filter_jit(lambda key: AttentiveNeuralProcess(8, 2, key=key))
+    make = eqx.filter_jit(
+        lambda key: AttentiveNeuralProcess(8, 2, attention_layers=1, decoder_layers=1, key=key)
+    )
     return make(jr.key(0))
 
 
@@ -41,9 +43,10 @@ def looped(model, tasks, mode, keys, update):
     pooled = []
     call = eqx.filter_jit(lambda m, t, k: m(t, key=k, inference=False))
     predict = eqx.filter_jit(lambda m, t, z: m.predict(t, z))
+    encode = eqx.filter_jit(lambda m, t: m.latent(t))
     for i in range(2):
         task = jax.tree.map(lambda a, i=i: a[i], tasks)
-        latent, means, variances = model.latent(task), [], []
+        latent, means, variances = encode(model, task), [], []
         for key in keys[i]:
             if mode == "dropout":
                 gaussian = call(model, task, key)
