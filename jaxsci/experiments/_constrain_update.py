@@ -118,7 +118,7 @@ def _in_chunks(function: Any, arrays: tuple[Any, ...], size: int) -> dict[str, n
     parts = []
     for start in range(0, len(arrays[0]), size):
         chunk = [None if a is None else a[start : start + size] for a in arrays]
-        count = len(chunk[0])
+        count = min(size, len(arrays[0]) - start)
         fill = [
             None if a is None else np.concatenate([a, a[-1:].repeat(size - count, 0)])
             for a in chunk
@@ -222,6 +222,6 @@ def _raise(prediction: Prediction, out: dict[str, np.ndarray], joint: bool) -> N
     where = [f"prediction {i} of the batch"] if prediction.batched else []
     if prediction.timed and not joint:
         where.append(f"time slice {j} (t = {prediction.coordinates['t'][j]:.6g})")
-    what = f"{' , '.join(where)}: " if where else ""
+    what = f"{', '.join(where)}: " if where else ""
     count = f"{bad.size} of {code.size} updates failed; the first is " if code.size > 1 else ""
     raise ValueError(f"{count}{what}residual {residual[i, j]:.3g}. {_SENTENCES[int(code[bad[0]])]}")

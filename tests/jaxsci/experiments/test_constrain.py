@@ -126,17 +126,17 @@ def test_cov_against_dense(whole):
     std = data.pop("std")
     x, t = data["x"], data["t"]
     smooth = np.exp(-(((x[:, None] - x) / 0.3) ** 2)) + 1e-6 * np.eye(9)
-    covs = std[:, :, None] * smooth * std[:, None, :]
+    given = std[:, :, None] * smooth * std[:, None, :]
     if whole:
         time = np.exp(-np.abs(t[:, None] - t) / 0.05)
-        full = np.kron(time, smooth) * std.ravel()[:, None] * std.ravel()
+        given = np.kron(time, smooth) * std.ravel()[:, None] * std.ravel()
         G = np.kron(np.eye(4), trapezoid(x))
-        mean, cov = dense(data["mean"].ravel(), full, G, data["b"])
+        mean, cov = dense(data["mean"].ravel(), given, G, data["b"])
         variance = np.diag(cov)
     else:
-        mean, cov = per_slice(data, lambda i: covs[i])
+        mean, cov = per_slice(data, lambda i: given[i])
         variance = np.diagonal(cov, axis1=1, axis2=2)
-    done = constrain_arrays({**data, "cov": full if whole else covs}, save_cov=True)
+    done = constrain_arrays({**data, "cov": given}, save_cov=True)
     assert_allclose(done.arrays["mean"].ravel(), mean.ravel(), rtol=0, atol=1e-12)
     assert_allclose(done.arrays["variance"].ravel(), variance.ravel(), rtol=0, atol=1e-12)
     assert done.arrays["cov"].shape == ((36, 36) if whole else (4, 9, 9))
