@@ -150,6 +150,17 @@ def project_inequality_with_certificate(
     **Raises:** `ValueError` or `TypeError` if sizes or dtypes do not fit.
     """
     _check(gaussian, inequality, equality)
+    return _project(gaussian, inequality, equality, max_steps)
+
+
+# Compiled as a whole: its loops, run one by one, would be compiled anew at every call.
+@eqx.filter_jit
+def _project(
+    gaussian: Gaussian,
+    inequality: AbstractInequality,
+    equality: LinearConstraint | None,
+    max_steps: int,
+) -> tuple[Gaussian, InequalityCertificate]:
     mean, cov = gaussian.mean, gaussian.cov.as_matrix()
     n, dtype = mean.shape[0], mean.dtype
     eps = float(jnp.finfo(dtype).eps)

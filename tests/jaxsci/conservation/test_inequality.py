@@ -1,7 +1,5 @@
 """The projection on an inequality against independent optimisers, and its stated properties."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +24,11 @@ SETS = {
     "increasing": Monotone(decreasing=False, nonnegative=False),
     "total-variation": TotalVariation(1.0),
 }
+# Compiling takes seconds for each set, dtype and kind of equality, so not every pair is in every
+# test; the two that are solved in different ways always are.
+QUICK = ["nonnegative", "decreasing", "total-variation"]
 
 
-@functools.partial(jax.jit, static_argnames=("dense",))
 def solve(mean, cov, inequality, equality, dense=True):
     gaussian = Gaussian.dense(mean, cov) if dense else Gaussian.diagonal(mean, cov)
     return project_inequality_with_certificate(gaussian, inequality, equality=equality)
@@ -116,7 +116,7 @@ def test_matches_a_general_optimiser(name, equality, x64):
         # SLSQP stops at about 1e-7 of its objective; ours is never farther than its answer.
         np.testing.assert_allclose(float(certificate.distance), distance, rtol=2e-6)
         assert float(certificate.distance) <= distance * (1 + 1e-9)
-        np.testing.assert_allclose(updated.mean, expected, atol=2e-4 * np.abs(expected).max())
+        np.testing.assert_allclose(updated.mean, expected, atol=1e-4)
 
 
 def test_diagonal_decreasing_is_weighted_isotonic_regression(x64):
@@ -153,12 +153,11 @@ def test_matches_bounded_least_squares(name, x64):
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
-    name=st.sampled_from(list(SETS)),
+    name=st.sampled_from(QUICK),
     rank=st.sampled_from([2, 4, N]),
-    equality=st.booleans(),
 )
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_properties(dtype, seed, name, rank, equality):
+def test_properties(dtype, seed, name, rank):
     with jax.enable_x64(dtype == np.float64):
         # Rank-deficient covariances reach a feasible field if a feasible mean says so.
         mean, cov = problem(seed, rank, dtype)
@@ -173,7 +172,7 @@ def test_properties(dtype, seed, name, rank, equality):
         mean = jnp.asarray(anchor + away, dtype)
         b = jnp.asarray(WEIGHTS @ anchor, dtype)
         inequality = typed(SETS[name], dtype)
-        constraint = total(mean, dtype, b) if equality else None
+        constraint = total(mean, dtype, b)
         updated, certificate = solve(mean, cov, inequality, constraint)
         eps, v = np.finfo(dtype).eps, np.asarray(updated.mean, np.float64)
         assert INEQUALITY_RESULTS[certificate.result] == ""
@@ -182,17 +181,17 @@ def test_properties(dtype, seed, name, rank, equality):
             assert slack.min() >= -4 * N * eps
         else:
             assert slack.min() >= 0 and float(certificate.violation) == 0
-        if equality:
-            residual = abs(np.sum(WEIGHTS * v) - float(b))
-            assert residual <= 4 * eps * np.sum(np.abs(WEIGHTS * v))
+        residual = abs(np.sum(WEIGHTS * v) - float(b))
+        assert residual <= 4 * eps * np.sum(np.abs(WEIGHTS * v))
         # No admissible direction is better than the answer's: the variational inequality.
         assert float(certificate.optimality) <= 8 * eps**0.5
         again, second = solve(updated.mean, cov, inequality, constraint)
         np.testing.assert_allclose(again.mean, v, atol=200 * eps * (1 + np.abs(v).max()))
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    ("name", "dtype"), [(n, np.float64) for n in SETS] + [("total-variation", np.float32)]
+)
 def test_a_field_that_obeys_is_returned_bit_for_bit(name, dtype):
     with jax.enable_x64(dtype == np.float64):
         mean = jnp.asarray(np.linspace(0.1, 0.9, N), dtype)
@@ -285,7 +284,9 @@ def test_vmap_equals_one_by_one():
     assert certificate.violation.shape == (4,)
 
 
-@pytest.mark.parametrize("name", SETS)
+@pytest.mark.parametrize(
+    "name", ["nonnegative", "total-variation", pytest.param("decreasing", marks=pytest.mark.slow)]
+)
 def test_derivatives_against_finite_differences(name, x64):
     mean, cov = problem(6)
     root = jnp.linalg.cholesky(cov)
