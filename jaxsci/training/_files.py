@@ -11,18 +11,21 @@ except ImportError:  # Windows: no advisory locks, so two runs in one folder go 
     fcntl = None
 
 
-def write_atomically(path: Path, content: bytes) -> None:
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
     """Replace the file at `path` by `content`; a kill leaves the old file or the new one, whole.
 
-    The bytes go to a neighbouring file, reach the disk, and then take over the name.
+    The bytes go to a neighbouring file, reach the disk, and then take over the name. Without
+    `durable` they may reach the disk later, and a crash of the whole machine may lose the file.
     """
     part = path.with_name(path.name + ".part")
     with open(part, "wb") as file:
         file.write(content)
         file.flush()
-        os.fsync(file.fileno())
+        if durable:
+            os.fsync(file.fileno())
     os.replace(part, path)
-    _sync_folder(path.parent)
+    if durable:
+        _sync_folder(path.parent)
 
 
 def _sync_folder(folder: Path) -> None:

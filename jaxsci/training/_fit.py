@@ -271,6 +271,7 @@ def _resume(
             f"{at.epoch} epochs and {at.done} steps; ask for at least as many, or choose another "
             "folder"
         )
+    _write_history(folder, History(at.rows), about)  # a kill may have come just before it
     return State(params, opt_state, best, at)
 
 

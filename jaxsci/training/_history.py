@@ -78,8 +78,10 @@ class History:
 
     def write(self, folder: str | Path, **about: Any) -> None:
         """Write `history.csv` and `history.json` into `folder`, each whole or not at all."""
-        write_atomically(Path(folder) / "history.csv", self.to_csv().encode())
-        write_atomically(Path(folder) / "history.json", self.to_json(**about).encode())
+        csv_text, json_text = self.to_csv().encode(), self.to_json(**about).encode()
+        # not durable, which is slow: the checkpoint has the same rows and writes them again
+        write_atomically(Path(folder) / "history.csv", csv_text, durable=False)
+        write_atomically(Path(folder) / "history.json", json_text, durable=False)
 
 
 def _json_ready(value: Any) -> Any:

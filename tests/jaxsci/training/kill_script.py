@@ -18,7 +18,7 @@ import optax
 from jaxsci.training import fit
 
 X = np.random.default_rng(0).uniform(-1, 1, (70, 2)).astype(np.float32)
-OPTIMISER = optax.adam(optax.cosine_decay_schedule(1e-2, 100))
+OPTIMISER = optax.adam(optax.cosine_decay_schedule(1e-2, 60))
 
 
 def model(key):
@@ -36,7 +36,7 @@ def loss(model, batch, *, key):
     return jnp.mean(residual**2), {"largest": jnp.max(jnp.abs(residual))}
 
 
-def run(folder, epochs=12):
+def run(folder, epochs=6):
     return fit(
         model(jax.random.key(1)),
         loss,

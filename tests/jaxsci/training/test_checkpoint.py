@@ -69,18 +69,18 @@ def kill_after(process, lines, delay):
 
 
 def test_killed_runs_end_in_the_same_bits(script, uninterrupted, tmp_path):
-    for place, count in (("checkpoint.eqx/half", 6), ("checkpoint.eqx/after", 5)):
+    for place, count in (("checkpoint.eqx/half", 4), ("checkpoint.eqx/after", 3)):
         process = start(tmp_path, place, count)
         _, errors = process.communicate()
         assert process.returncode == -signal.SIGKILL, errors
     rng = random.Random(3)
     process = start(tmp_path)
-    assert kill_after(process, rng.randrange(4, 7), rng.uniform(0, 0.005)) == -signal.SIGKILL
+    assert kill_after(process, rng.randrange(3, 6), rng.uniform(0, 0.005)) == -signal.SIGKILL
     result = script["run"](tmp_path)
-    assert 40 < result.resumed_at < 96
+    assert 20 < result.resumed_at < 48
     same_run(result, uninterrupted)
     rows = list(csv.DictReader(io.StringIO((tmp_path / "history.csv").read_text())))
-    assert [int(row["epoch"]) for row in rows] == list(range(1, 13))
+    assert [int(row["epoch"]) for row in rows] == list(range(1, 7))
     assert not list(tmp_path.glob("*.part"))
 
 
@@ -101,18 +101,20 @@ def test_kills_around_each_rename(script, uninterrupted, tmp_path, place):
 def test_kills_at_random_moments(script, uninterrupted, tmp_path, seed):
     rng = random.Random(seed)
     for _ in range(3):
-        kill_after(start(tmp_path), rng.randrange(1, 12), rng.uniform(0, 0.02))
+        kill_after(start(tmp_path), rng.randrange(1, 6), rng.uniform(0, 0.02))
     same_run(script["run"](tmp_path), uninterrupted)
 
 
 def test_a_finished_run_is_returned_and_can_be_prolonged(script, uninterrupted, tmp_path):
-    script["run"](tmp_path, epochs=7)
-    again = script["run"](tmp_path, epochs=7)
-    assert again.resumed_at == 7 * 8
-    assert len(again.history) == 7
+    script["run"](tmp_path, epochs=4)
+    (tmp_path / "history.csv").unlink()  # as a kill before its last write would
+    again = script["run"](tmp_path, epochs=4)
+    assert again.resumed_at == 4 * 8
+    assert len(again.history) == 4
+    assert len((tmp_path / "history.csv").read_text().splitlines()) == 5
     same_run(script["run"](tmp_path), uninterrupted)
-    with pytest.raises(ValueError, match="epochs=7.*has gone through 12 epochs"):
-        script["run"](tmp_path, epochs=7)
+    with pytest.raises(ValueError, match="epochs=4.*has gone through 6 epochs"):
+        script["run"](tmp_path, epochs=4)
 
 
 def test_load_model(script, uninterrupted, tmp_path):
