@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsci.errors import is_concrete
-from jaxsci.gaussians import Conditioned, Gaussian, WeightedSums
+from jaxsci.gaussians import Conditioned, Gaussian, WeightedSums, null_projector
 from jaxsci.precision import matmul
 
 from ._certificate import RESULTS, Certificate
@@ -187,15 +187,16 @@ def _observe(
         R = R * units**2 if R.ndim == 1 else units[:, None] * R * units[None, :]
         S = S + (R if R.ndim == 2 else jnp.diag(R))
     k = len(S)
-    if constraint.R is None:
-        # The directions without variance are chosen, not differentiated: S is, off them.
-        values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(S))
-        spare = (values <= 8 * k * eps).astype(S.dtype)
-        null = matmul(vectors * spare[None, :], vectors.T)
-    else:
-        null = jnp.diag((size <= 0).astype(S.dtype))
-    lower = jnp.linalg.cholesky(S + null)
     eye = jnp.eye(k, dtype=S.dtype)
+    negligible = 8 * k * eps
+    if R is None:
+        null = null_projector(S, negligible)
+    elif R.ndim == 1:  # row by row: rows that are exact already, or act on no variance at all
+        null = jnp.diag(((R <= 0) & (jnp.diagonal(S) <= negligible)).astype(S.dtype))
+    else:
+        exact = null_projector(R, k * eps * jnp.max(jnp.diagonal(R)))
+        null = null_projector(matmul(matmul(exact, S), exact) + eye - exact, negligible)
+    lower = jnp.linalg.cholesky(S + null)
     whiten = jsl.solve_triangular(lower, eye - null, lower=True)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
     if isinstance(G, WeightedSums):
@@ -217,14 +218,15 @@ def _feasibility(
     cov: Conditioned, units: Array, residual: Array, constraint: LinearConstraint, mean: Array
 ) -> RESULTS:
     """Whether rows without variance left hold already, which they must."""
-    eps = jnp.finfo(residual.dtype).eps
+    # The null directions of k rows are known to about k eps of the residuals.
+    tolerance = 8 * (3 + constraint.rows) * jnp.finfo(residual.dtype).eps
     size = constraint.magnitude(mean) + jnp.abs(constraint.b)
     if cov.null.ndim == 1:
         off = jnp.abs(cov.null * residual)
-        bad = off > 32 * eps * size
+        bad = off > 32 * jnp.finfo(residual.dtype).eps * size
     else:
         off = jnp.abs(matmul(cov.null, units * residual))
-        bad = off > 32 * eps * jnp.max(units * size)
+        bad = off > tolerance * jnp.max(units * size)
     row_variance = _row_variances(_root(cov.prior), constraint.G)
     if row_variance is None:
         rows = constraint.G.as_matrix()

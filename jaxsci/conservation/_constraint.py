@@ -81,12 +81,12 @@ class LinearConstraint(eqx.Module):
         For rows given as weights or as a matrix, cancellation costs nothing; another operator is
         applied as it is, in its own precision.
         """
-        G, dot = self.G, jax.vmap(compensated_dot)
+        G = self.G
         if isinstance(G, WeightedSums):
-            return dot(G.group(G.weights.ravel()), G.group(value), -self.b)
+            fields = G.group(value)
+            return jax.vmap(compensated_dot)(G.group(G.weights.ravel()), fields, -self.b)
         if isinstance(G, lx.MatrixLinearOperator):
-            fields = jnp.broadcast_to(value, G.matrix.shape)
-            return dot(G.matrix, fields, -self.b)
+            return jax.vmap(compensated_dot, in_axes=(0, None, 0))(G.matrix, value, -self.b)
         return G.mv(value) - self.b
 
     def magnitude(self, value: Float[Array, " n"]) -> Float[Array, " k"]:
@@ -109,14 +109,18 @@ def stack(*constraints: LinearConstraint) -> LinearConstraint:
     sizes = [c.G.in_size() for c in constraints]
     if len(set(sizes)) > 1:
         raise ValueError(f"`stack(...)`: expected fields of one size, got {sizes}")
+    dtypes = [c.b.dtype.name for c in constraints]
+    if len(set(dtypes)) > 1:
+        raise TypeError(f"`stack(...)`: expected one dtype, got {dtypes}; use `astype`")
     G = jnp.concatenate([c.G.as_matrix() for c in constraints])
     b = jnp.concatenate([c.b for c in constraints])
     noises = [c.R for c in constraints]
     if all(R is None for R in noises):
         return LinearConstraint(G, b)
+    if all(R is not None and R.ndim == 1 for R in noises):
+        return LinearConstraint(G, b, jnp.concatenate(noises))
+    # Exact rows among noisy ones: as a matrix, for which dependent exact rows are told apart.
     full = [jnp.zeros_like(c.b) if c.R is None else c.R for c in constraints]
-    if all(R.ndim == 1 for R in full):
-        return LinearConstraint(G, b, jnp.concatenate(full))
     blocks = [jnp.diag(R) if R.ndim == 1 else R for R in full]
     return LinearConstraint(G, b, jax.scipy.linalg.block_diag(*blocks))
 
@@ -168,9 +172,25 @@ def _noise(R: ArrayLike | None, k: int, dtype: jnp.dtype) -> Array | None:
                 f"`LinearConstraint(R=...)`: expected variances >= 0, got {variances.min()} for "
                 f"row {int(variances.argmin())}"
             )
+        if values.ndim == 2:
+            _covariance(values)
         if not values.any():
             return None
     return array
+
+
+def _covariance(R: np.ndarray) -> None:
+    slack = 1e3 * float(np.finfo(R.dtype).eps) * float(np.abs(R).max(initial=0))
+    if (skew := float(np.abs(R - R.T).max(initial=0))) > slack:
+        raise ValueError(
+            "`LinearConstraint(R=...)`: expected a symmetric matrix, got entries that differ by "
+            f"{skew:.3g} from their mirror image; pass (R + R.T) / 2"
+        )
+    if (lowest := float(np.linalg.eigvalsh(R.astype(np.float64)).min())) < -slack:
+        raise ValueError(
+            "`LinearConstraint(R=...)`: expected a covariance, got a matrix with the negative "
+            f"eigenvalue {lowest:.3g}"
+        )
 
 
 def _no_zero_row(G: lx.AbstractLinearOperator) -> None:

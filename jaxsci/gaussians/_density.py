@@ -3,7 +3,6 @@
 import functools as ft
 from typing import NamedTuple
 
-import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import lineax as lx
@@ -14,6 +13,8 @@ from jaxsci.precision import matmul
 from ._conditioned import Conditioned
 from ._kronecker import Kronecker, kronecker_mv
 from ._low_rank import LowRank
+from ._null import null_projector
+from ._sample import safe_sqrt
 from ._sums import WeightedSums
 
 
@@ -126,7 +127,7 @@ def _(operator: Conditioned, d: Array, scale: Array) -> Density:
         residual = level.rows.mv(d)
         gram = _gram(level.rows)
         tolerance = 64 * eps * jnp.sqrt(gram if gram.ndim == 1 else jnp.diagonal(gram)) * length
-        exact = jnp.ones_like(residual)
+        exact, null, off = jnp.ones_like(residual), level.null, residual
         log_det = log_det - level.log_det
         if level.noise is not None and level.noise.ndim == 1:
             exact = (level.noise <= 0).astype(d.dtype)
@@ -134,25 +135,40 @@ def _(operator: Conditioned, d: Array, scale: Array) -> Density:
             quadratic = quadratic + jnp.sum((1 - exact) * residual**2 / safe)
             log_det = log_det + jnp.sum(jnp.log(safe))
         elif level.noise is not None:
-            exact = jnp.zeros_like(residual)
-            noise = _from_cholesky(jnp.linalg.cholesky(level.noise), residual)
+            exact, noise = _singular(level.noise, residual)
+            off = matmul(exact, residual)
             quadratic, log_det = quadratic + noise.quadratic, log_det + noise.log_det
-        inside = inside & jnp.all((exact == 0) | (jnp.abs(residual) <= tolerance))
+            # Noise of the size of rounding cannot be told from none: a residual may be due to it.
+            unseen = len(residual) * eps * jnp.diagonal(level.noise)
+            tolerance = jnp.max(tolerance) + 8 * safe_sqrt(unseen)
+            null = jnp.diag(null) if null.ndim == 1 else null
+        observed = exact == 0 if exact.ndim == 1 else jnp.zeros_like(residual, bool)
+        inside = inside & jnp.all(observed | (jnp.abs(off) <= tolerance))
         # Directions that had no variance left were fixed before: they do not count again.
-        if level.null.ndim == 1:
-            counted = exact * (1 - level.null)
+        if null.ndim == 1:
+            counted = exact * (1 - null)
             rank = rank - jnp.sum(counted)
             if single and gram.ndim == 1:
                 log_det = log_det + jnp.sum(jnp.log(jnp.where(counted > 0, gram, 1)))
             else:
                 exact_rows.append(counted[:, None] * level.rows.as_matrix())
         else:
-            counted = jnp.diag(exact) - level.null
+            counted = (jnp.diag(exact) if exact.ndim == 1 else exact) - null
             rank = rank - jnp.trace(counted)
             exact_rows.append(matmul(counted, level.rows.as_matrix()))
     if exact_rows:
         log_det = log_det + _log_det_of_rows(jnp.concatenate(exact_rows))
     return Density(quadratic, log_det, rank, inside)
+
+
+def _singular(noise: Float[Array, "k k"], residual: Array) -> tuple[Array, Density]:
+    """The projector on the directions without noise, and the density on the others."""
+    largest = jnp.max(jnp.diagonal(noise))
+    unit = jnp.where(largest > 0, largest, 1)
+    null = null_projector(noise, len(noise) * jnp.finfo(noise.dtype).eps * largest)
+    lower = jnp.linalg.cholesky(noise + unit * null)
+    seen = _from_cholesky(lower, residual - matmul(null, residual))
+    return null, seen._replace(log_det=seen.log_det - jnp.trace(null) * jnp.log(unit))
 
 
 def _gram(rows: lx.AbstractLinearOperator) -> Array:
@@ -166,8 +182,8 @@ def _gram(rows: lx.AbstractLinearOperator) -> Array:
 def _log_det_of_rows(rows: Float[Array, "k n"]) -> Array:
     """The log-determinant of `H H'` on its range; rows that were projected out count nothing."""
     gram = matmul(rows, rows.T)
-    values, vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram))
-    null = (values <= values.max() * len(values) * jnp.finfo(gram.dtype).eps).astype(gram.dtype)
-    spare = matmul(vectors * null[None, :], vectors.T)
-    lower = jnp.linalg.cholesky(gram + spare)
-    return 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
+    largest = jnp.max(jnp.diagonal(gram))
+    spare = null_projector(gram, 8 * len(gram) * jnp.finfo(gram.dtype).eps * largest)
+    unit = jnp.where(largest > 0, largest, 1)
+    lower = jnp.linalg.cholesky(gram + unit * spare)
+    return 2 * jnp.sum(jnp.log(jnp.diagonal(lower))) - jnp.trace(spare) * jnp.log(unit)

@@ -13,7 +13,7 @@ from ._density import log_density
 from ._kronecker import Kronecker
 from ._low_rank import LowRank
 from ._restrict import checked_indices, restrict
-from ._sample import draws
+from ._sample import draws, safe_sqrt
 
 
 class Gaussian(eqx.Module):
@@ -177,8 +177,8 @@ class Gaussian(eqx.Module):
 
     @property
     def marginal_std(self) -> Float[Array, " n"]:
-        """The standard deviation of each point."""
-        return jnp.sqrt(self.marginal_var)
+        """The standard deviation of each point; its derivative is 0, not infinite, at 0."""
+        return safe_sqrt(self.marginal_var)
 
     def log_prob(self, value: Float[Array, " n"]) -> Float[Array, ""]:
         """The joint log-density at `value`.
