@@ -11,6 +11,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
+from ._matmul import matmul
+
 # Rows longer than this are folded, a slab of this many numbers at a time.
 _LANES = 2048
 
@@ -39,15 +41,17 @@ def _split(a: Array) -> tuple[Array, Array]:
 
 
 def two_product(a: Array, b: Array) -> tuple[Array, Array]:
-    """`(p, e)` with `p = fl(a * b)` and `p + e == a * b` up to about 2^-2t |a b|.
+    """`(p, e)` with `p = fl(a * b)` and `p + e == a * b` up to 2^(3 - 2 t) |a b|.
 
     `t` is the length of the significand (24 in float32, 53 in float64).
     """
     a_high, a_low = _split(a)
     b_high, b_low = _split(b)
     # Every partial product is exact or tiny, so contraction into fused operations cannot hurt:
-    # the leading one is summed with the cross terms by two-sum, never subtracted from fl(a * b).
-    return two_sum(a_high * b_high, (a_high * b_low + a_low * b_high) + a_low * b_low)
+    # they are summed by two-sum, never subtracted from fl(a * b).
+    cross, e = two_sum(a_high * b_low, a_low * b_high)
+    p, f = two_sum(a_high * b_high, cross)
+    return two_sum(p, f + (e + a_low * b_low))
 
 
 def _fold(high: Array, low: Array) -> tuple[Array, Array]:
@@ -115,4 +119,4 @@ def compensated_dot(
 def _dot_jvp(primals, tangents):
     a, b, start = primals
     da, db, dstart = tangents
-    return compensated_dot(a, b, start), jnp.vdot(da, b) + jnp.vdot(a, db) + dstart
+    return compensated_dot(a, b, start), matmul(da, b) + matmul(a, db) + dstart
