@@ -1,8 +1,10 @@
 """The diffusion variant: second differences are small, in proportion to the uncertainty."""
 
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import ArrayLike
 
+from jaxsci.errors import is_concrete
 from jaxsci.gaussians import Gaussian
 
 from ._constraint import LinearConstraint
@@ -29,17 +31,21 @@ def curvature(gaussian: Gaussian, correlation: ArrayLike = 0.9) -> LinearConstra
     **Returns:** a constraint with `n - 2` rows. Conditioning on it costs O(n^3), as its rows
     overlap.
 
-    **Raises:** `ValueError` for fewer than three points.
+    **Raises:** `ValueError` for fewer than three points or a correlation outside [0, 1).
 
     Reference: Hansen et al., ICML 2023, section 3.3 and appendix.
     """
     n, dtype = gaussian.size, gaussian.mean.dtype
     if n < 3:
         raise ValueError(f"`curvature(gaussian)`: expected at least 3 points, got {n}")
+    if is_concrete(correlation) and not 0 <= float(np.asarray(correlation)) < 1:
+        raise ValueError(f"`curvature(correlation=...)`: expected 0 <= a < 1, got {correlation}")
     s, a = gaussian.marginal_std, jnp.asarray(correlation, dtype)
     s0, s1, s2 = s[:-2], s[1:-1], s[2:]
     # The sum of squares form of the variance above: no cancellation, never negative.
     first, c = s0 - 2 * a * s1 + a**2 * s2, 1 - a**2
     noise = first**2 + c * ((2 * s1 - a * s2) ** 2 + s2**2)
+    # Three points without variance cannot move: any positive noise leaves them as they are.
+    noise = jnp.where(noise > 0, noise, 1)
     rows = jnp.eye(n - 2, n, dtype=dtype) + jnp.eye(n - 2, n, 2, dtype=dtype)
     return LinearConstraint(rows - 2 * jnp.eye(n - 2, n, 1, dtype=dtype), jnp.zeros_like(s0), noise)

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
-from jaxsci.errors import lookup
+from jaxsci.errors import is_concrete, lookup
 from jaxsci.grids import Grid
 from jaxsci.precision import matmul
 
@@ -57,7 +57,8 @@ def flux_balance(
     **Returns:** a constraint with one row per time; exact unless a standard deviation is given.
 
     **Raises:** `ValueError` for a grid without time, a face whose flux is not given, an unknown
-    axis, a flux for a periodic axis, or a signal of the wrong shape.
+    axis, a flux for a periodic axis, a negative standard deviation, or a signal of the wrong
+    shape.
 
     !!! example
         >>> import jax.numpy as jnp
@@ -84,13 +85,31 @@ def flux_balance(
                 f"`flux_balance(fluxes=...)`: expected (low, high) for axis {name!r}, got none; "
                 "a closed wall is (0, 0)"
             )
+    for argument, pairs in (("fluxes", fluxes), ("flux_std", flux_std or {})):
+        for name, pair in pairs.items():
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ValueError(
+                    f"`flux_balance({argument}={{{name!r}: ...}})`: expected a pair (low, high), "
+                    f"got {pair!r}"
+                )
     times = grid.axis("t").points
+    if np.shape(initial) != ():
+        raise ValueError(
+            "`flux_balance(initial=...)`: expected one number, the integral over space at the "
+            f"first time, got shape {np.shape(initial)}"
+        )
+    if initial_std is not None and is_concrete(initial_std) and np.any(np.less(initial_std, 0)):
+        raise ValueError(
+            f"`flux_balance(initial_std=...)`: expected a number >= 0, got {initial_std}"
+        )
     face_weights = {(f.axis, f.side): f.weights for f in grid.spatial.faces}
     b = jnp.full_like(times, 0) + jnp.asarray(initial, times.dtype)
     for name, (low, high) in fluxes.items():
         for sign, side, signal in ((1, "low", low), (-1, "high", high)):
             what = f"fluxes[{name!r}] {side}"
             b = b + sign * _accumulate(what, signal, times, face_weights[name, side])
+    if not callable(source) and np.shape(source) == grid.shape:  # the time axis may be any axis
+        source = jnp.moveaxis(jnp.asarray(source, times.dtype), grid.names.index("t"), 0)
     b = b + _accumulate("source", source, times, grid.spatial.weights(rule))
 
     variance = None
@@ -150,6 +169,8 @@ def _integrate_function(what: str, signal: Callable[[Array], Array], times: Arra
 
 def _flux_covariance(what: str, spread: ArrayLike, times: Array) -> Array:
     values, nt = jnp.asarray(spread, times.dtype), times.size
+    if is_concrete(values) and (np.asarray(values if values.ndim < 2 else 0) < 0).any():
+        raise ValueError(f"`flux_balance`: {what}: expected standard deviations >= 0, got {spread}")
     if values.ndim < 2:
         if values.shape not in ((), (nt,)):
             raise ValueError(

@@ -54,6 +54,13 @@ class Axis(eqx.Module):
                     f"`{where}(edges=...)`: expected {n + 1} edges around {n} points, "
                     f"got {self.edges.size}"
                 )
+            if is_concrete(self.points, self.edges):
+                inside = (self.edges[:-1] <= self.points) & (self.points <= self.edges[1:])
+                if not inside.all():
+                    raise ValueError(
+                        f"`{where}(edges=...)`: expected points inside their cells, got "
+                        f"{float(self.points[inside.argmin()])} in cell {int(inside.argmin())}"
+                    )
             if period is not None:
                 raise ValueError(
                     f"`{where}(period=...)`: cells need no period, their edges already close the "

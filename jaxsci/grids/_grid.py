@@ -27,7 +27,8 @@ class Grid(eqx.Module):
     - `axes`: at least one [`jaxsci.grids.Axis`][], each with a name of its own; at most three
         are space axes.
 
-    **Raises:** `ValueError` for no axis, a repeated name or more than three space axes.
+    **Raises:** `ValueError` for no axis, a repeated name or more than three space axes;
+    `TypeError` for axes of different dtypes.
 
     !!! example
         >>> from jaxsci.grids import Grid
@@ -49,6 +50,9 @@ class Grid(eqx.Module):
             raise ValueError(f"`Grid(...)`: expected axes with different names, got {names}")
         if len(space) > 3:
             raise ValueError(f"`Grid(...)`: expected at most three space axes, got {space}")
+        dtypes = {axis.name: axis.points.dtype.name for axis in axes}
+        if len(set(dtypes.values())) > 1:
+            raise TypeError(f"`Grid(...)`: expected axes of one dtype, got {dtypes}; cast them")
         self.axes = tuple(axes)
 
     @classmethod
