@@ -1,12 +1,13 @@
 """Every covariance structure against the dense formulas in float64."""
 
 import jax
-import jax.test_util
 import jax.numpy as jnp
+import jax.test_util
 import lineax as lx
 import numpy as np
 import pytest
 import scipy.stats
+
 from jaxsci.conservation import LinearConstraint, condition, curvature, integral
 from jaxsci.gaussians import Conditioned, Gaussian, LowRank
 from jaxsci.grids import Grid
@@ -243,16 +244,48 @@ def test_conditioning_a_curvature_then_a_total_keeps_both_structures():
 
 
 BAD = [
-    (lambda: Gaussian(jnp.zeros((2, 2)), lx.DiagonalLinearOperator(jnp.ones(4))), ValueError, r"mean=.*expected shape \(n,\)"),
+    (
+        lambda: Gaussian(jnp.zeros((2, 2)), lx.DiagonalLinearOperator(jnp.ones(4))),
+        ValueError,
+        r"mean=.*expected shape \(n,\)",
+    ),
     (lambda: Gaussian(jnp.zeros(2), jnp.ones(2)), TypeError, "expected a lineax operator"),
-    (lambda: Gaussian(jnp.zeros(2), lx.DiagonalLinearOperator(jnp.ones(3))), ValueError, "expected an operator of size 2"),
-    (lambda: Gaussian(jnp.zeros(2, jnp.int32), lx.DiagonalLinearOperator(jnp.ones(2))), TypeError, "expected real floats"),
-    (lambda: Gaussian(jnp.zeros(2), lx.DiagonalLinearOperator(jnp.ones(2, jnp.float16))), TypeError, "expected one dtype"),
-    (lambda: Gaussian.diagonal(jnp.zeros(2), jnp.array([1.0, -1.0])), ValueError, "variances >= 0, got -1.0 at index 1"),
-    (lambda: Gaussian.diagonal(jnp.array([0.0, jnp.nan]), jnp.ones(2)), ValueError, r"nan at index \(1,\)"),
-    (lambda: Gaussian.dense(jnp.zeros(2), jnp.array([[1.0, 2.0], [0.0, 1.0]])), ValueError, "symmetric"),
+    (
+        lambda: Gaussian(jnp.zeros(2), lx.DiagonalLinearOperator(jnp.ones(3))),
+        ValueError,
+        "expected an operator of size 2",
+    ),
+    (
+        lambda: Gaussian(jnp.zeros(2, jnp.int32), lx.DiagonalLinearOperator(jnp.ones(2))),
+        TypeError,
+        "expected real floats",
+    ),
+    (
+        lambda: Gaussian(jnp.zeros(2), lx.DiagonalLinearOperator(jnp.ones(2, jnp.float16))),
+        TypeError,
+        "expected one dtype",
+    ),
+    (
+        lambda: Gaussian.diagonal(jnp.zeros(2), jnp.array([1.0, -1.0])),
+        ValueError,
+        "variances >= 0, got -1.0 at index 1",
+    ),
+    (
+        lambda: Gaussian.diagonal(jnp.array([0.0, jnp.nan]), jnp.ones(2)),
+        ValueError,
+        r"nan at index \(1,\)",
+    ),
+    (
+        lambda: Gaussian.dense(jnp.zeros(2), jnp.array([[1.0, 2.0], [0.0, 1.0]])),
+        ValueError,
+        "symmetric",
+    ),
     (lambda: Gaussian.dense(jnp.zeros(2), jnp.ones((2, 3))), ValueError, "square"),
-    (lambda: Gaussian.low_rank(jnp.zeros(2), jnp.ones(2), jnp.ones((3, 1))), ValueError, r"\(n, r\)"),
+    (
+        lambda: Gaussian.low_rank(jnp.zeros(2), jnp.ones(2), jnp.ones((3, 1))),
+        ValueError,
+        r"\(n, r\)",
+    ),
     (lambda: Gaussian.from_samples(jnp.ones((1, 3))), ValueError, "M >= 2"),
     (lambda: Gaussian.kronecker(jnp.zeros(2)), ValueError, "at least one factor"),
     (lambda: Gaussian.kronecker(jnp.zeros(2), jnp.ones((2, 1))), ValueError, "square factors"),
@@ -261,8 +294,12 @@ BAD = [
     (lambda: _diagonal(np.float32).marginal([1, 1]), ValueError, "different indices"),
     (lambda: _diagonal(np.float32).marginal([0.5]), ValueError, "integers or a mask"),
     (lambda: _diagonal(np.float32).marginal(np.ones(3, bool)), ValueError, "a mask of shape"),
-    (lambda: jax.jit(lambda i: _diagonal(np.float32).marginal(i))(jnp.arange(2)), TypeError, "traced"),
-]  # fmt: skip
+    (
+        lambda: jax.jit(lambda i: _diagonal(np.float32).marginal(i))(jnp.arange(2)),
+        TypeError,
+        "traced",
+    ),
+]
 
 
 @pytest.mark.parametrize("make, error, match", BAD)
