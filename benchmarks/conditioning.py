@@ -79,10 +79,8 @@ def slices() -> list[Measurement]:
         }
     )
     dense_time = median_seconds(dense, mean, variance, b, weights, repeats=3)
-    got, reference = (
-        ours(*on_device),
-        dense(*(a.astype(float) for a in (mean, variance, b)), weights),
-    )
+    got = ours(*on_device)
+    reference = dense(mean.astype(float), variance.astype(float), b.astype(float), weights)
     error = max(float(np.abs(g - r).max()) for g, r in zip(got, reference, strict=True))
     exact = weights.astype(float)
     residual = np.abs(np.asarray(got[0], float) @ exact - b)

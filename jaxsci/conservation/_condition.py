@@ -160,8 +160,8 @@ def _observe(
     diagonal = _row_variances(prior, G)
     if diagonal is not None and (R is None or R.ndim == 1 or G.out_size() == 1):
         # A row has no variance left if what is left is the rounding of what there was at first.
-        first = diagonal if _root(prior) is prior else _row_variances(_root(prior), G)
-        null = (diagonal <= 0) if first is diagonal else (diagonal <= 32 * eps * first)
+        first = None if _root(prior) is prior else _row_variances(_root(prior), G)
+        null = (diagonal <= 0) if first is None else (diagonal <= 32 * eps * first)
         if R is not None:
             R = R.ravel()
             diagonal, null = jnp.where(null, 0, diagonal) + R, null & (R <= 0)

@@ -114,10 +114,10 @@ def stack(*constraints: LinearConstraint) -> LinearConstraint:
         raise TypeError(f"`stack(...)`: expected one dtype, got {dtypes}; use `astype`")
     G = jnp.concatenate([c.G.as_matrix() for c in constraints])
     b = jnp.concatenate([c.b for c in constraints])
-    noises = [c.R for c in constraints]
-    if all(R is None for R in noises):
+    noises = [c.R for c in constraints if c.R is not None]
+    if not noises:
         return LinearConstraint(G, b)
-    if all(R is not None and R.ndim == 1 for R in noises):
+    if len(noises) == len(constraints) and all(R.ndim == 1 for R in noises):
         return LinearConstraint(G, b, jnp.concatenate(noises))
     # Exact rows among noisy ones: as a matrix, for which dependent exact rows are told apart.
     full = [jnp.zeros_like(c.b) if c.R is None else c.R for c in constraints]

@@ -84,11 +84,15 @@ def evaluate_surrogate(
     rows = _rows(model, equation, batch.context_points, batch.context_values, keys, mode == "zmean")
     return {
         method: {
-            metric: tuple(float(v) for v in mean_and_standard_error(values))
+            metric: _floats(mean_and_standard_error(values))
             for metric, values in rows[method].items()
         }
         for method in METHODS  # `jit` returns dictionaries sorted by key
     }
+
+
+def _floats(pair: tuple[Array, Array]) -> tuple[float, float]:
+    return float(pair[0]), float(pair[1])
 
 
 def front_height(truth: Float[Array, " points"]) -> Float[Array, ""]:

@@ -1,10 +1,10 @@
 """A multivariate Gaussian over the points of a field."""
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
 from jaxsci.errors import is_concrete, require_finite
@@ -216,7 +216,7 @@ class Gaussian(eqx.Module):
         **Raises:** `ValueError` for an index out of range, a repeated one, or a mask of the wrong
         shape.
         """
-        if isinstance(indices, jax.core.Tracer):
+        if isinstance(indices, Tracer):
             raise TypeError(
                 "`marginal(indices)`: expected known integers, got a traced array; pass a numpy "
                 "array, or mark the argument static"

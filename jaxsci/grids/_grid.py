@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from typing import Literal
 
 import equinox as eqx
 import jax
@@ -85,7 +86,7 @@ class Grid(eqx.Module):
                 )
             circle = name in periodic
             points = jnp.linspace(low, high, int(n), endpoint=not circle)
-            period = float(high) - float(low) if circle else None
+            period = float(np.asarray(high) - np.asarray(low)) if circle else None
             made.append(Axis(name, points, period=period))
         return cls(*made)
 
@@ -209,7 +210,9 @@ class Grid(eqx.Module):
                 continue
             transverse = [a.name for a in self.axes if not a.is_time and a.name != axis.name]
             w = self.weights(over=transverse)
-            for side, normal, at in (("low", -1, 0), ("high", 1, -1)):
+            sides: tuple[tuple[Literal["low", "high"], int, int], ...]
+            sides = ("low", -1, 0), ("high", 1, -1)
+            for side, normal, at in sides:
                 on_face = index.take(at, axis=i).ravel()
                 faces.append(Face(axis.name, side, normal, on_face, w.ravel()[on_face]))
         return tuple(faces)

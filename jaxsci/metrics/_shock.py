@@ -32,7 +32,7 @@ def shock_position(
     draws: Float[ArrayLike, "*batch points"],
     x: Float[ArrayLike, " points"],
     *,
-    threshold: float = 0.0,
+    threshold: ArrayLike = 0.0,
     subcell: bool = False,
 ) -> Float[Array, "*batch"]:
     """The first `x` at which a field falls to `threshold` or below; `nan` where it never does.
@@ -94,7 +94,7 @@ def shock_distribution(
     *,
     key: PRNGKeyArray,
     draws: int = 1000,
-    threshold: float = 0.0,
+    threshold: ArrayLike = 0.0,
     subcell: bool = False,
 ) -> Float[Array, " draws"]:
     """Shock positions of joint draws from a posterior, with its whole covariance.

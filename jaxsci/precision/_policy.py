@@ -131,7 +131,7 @@ def _dtype_name(role: str, dtype: object) -> str:
         lookup(f"dtype of {role}", name, _DTYPES)
         return name
     try:
-        name = jnp.dtype(dtype).name
+        name = jnp.dtype(dtype).name  # pyright: ignore[reportCallIssue, reportArgumentType]
     except TypeError:
         name = repr(dtype)
     lookup(f"dtype of {role}", name, _DTYPES)
