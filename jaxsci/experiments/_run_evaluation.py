@@ -56,6 +56,7 @@ def evaluate_surrogate(
     mode: str = "zmean",
     samples: int = 1,
     functions: int = TEST_FUNCTIONS,
+    contexts: tuple[Array, Array] | None = None,
 ) -> dict[str, dict[str, tuple[float, float]]]:
     """One block of a results table: every method on test functions of one equation.
 
@@ -68,7 +69,8 @@ def evaluate_surrogate(
     - `equation`: with a concrete parameter.
     - `key`: the seed of contexts, samples and draws.
     - `mode`, `samples`: as in [`jaxsci.surrogates.pooled_moments`][].
-    - `functions`: how many sets of context points.
+    - `functions`: how many sets of context points are drawn.
+    - `contexts`: points `(functions, nc, 2)` and values `(functions, nc)` to use instead.
 
     **Returns:** `{method: {metric: (mean, standard error)}}`. Where the solution has a front:
     `"shock_error"`, the root mean square error of the first point where a draw from the full
@@ -77,11 +79,13 @@ def evaluate_surrogate(
     and `"front_error"`, for the point where the mean does.
     """
     data_key, draw_key = jax.random.split(key)
-    parameters = jnp.full(functions, equation.parameter)
-    batch = sample_tasks(type(equation), data_key, functions, parameters)
-    keys = jax.random.split(draw_key, (functions, 1 if mode == "zmean" else samples))
+    if contexts is None:
+        parameters = jnp.full(functions, equation.parameter)
+        batch = sample_tasks(type(equation), data_key, functions, parameters)
+        contexts = batch.context_points, batch.context_values
+    keys = jax.random.split(draw_key, (len(contexts[0]), 1 if mode == "zmean" else samples))
     model = eqx.nn.inference_mode(model, mode != "dropout")
-    rows = _rows(model, equation, batch.context_points, batch.context_values, keys, mode == "zmean")
+    rows = _rows(model, equation, *contexts, keys, mode == "zmean")
     return {
         method: {
             metric: _floats(mean_and_standard_error(values))
