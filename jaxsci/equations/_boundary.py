@@ -49,6 +49,7 @@ class Periodic(eqx.Module):
 
 
 Boundary = Dirichlet | Flux | Outflow | Periodic
+"""Any of the boundary conditions, for annotations."""
 
 
 def at(value: ArrayLike | Callable[[Array], ArrayLike], t: Array) -> Array:

@@ -10,3 +10,4 @@ from ._stefan import Stefan
 EQUATIONS: dict[str, type[AbstractEquation]] = {
     cls.name: cls for cls in (PorousMedium, Stefan, Heat, Advection, Burgers)
 }
+"""The classes of equations by their names, as the command line has them."""

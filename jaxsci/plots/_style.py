@@ -18,6 +18,7 @@ OKABE_ITO = {
     "sky blue": "#56B4E9",
     "yellow": "#F0E442",
 }
+"""The colour-blind safe palette of Okabe and Ito, in the order that figures use it."""
 INK = "#1a1a1a"  # the truth, and text
 FAINT = "#8a8a8a"  # guides
 

@@ -136,7 +136,9 @@ class Decoder(eqx.Module):
         # product need not be formed for each target.
         w_q, w_z, w_p = jnp.split(first.weight, 3, axis=1)
         projection, offset = self.target_projection.weight, self.target_projection.bias
-        row = apply_weight(w_z, z) + apply_weight(w_p, offset) + first.bias
+        row = apply_weight(w_z, z)
+        if first.bias is not None and offset is not None:  # always, but the types cannot say it
+            row = row + apply_weight(w_p, offset) + first.bias
         x = apply_weight(w_q, representation) + apply_weight(w_p @ projection, points)
         x = jax.nn.relu(add_row(x, row))
         for layer in others:

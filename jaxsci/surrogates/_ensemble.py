@@ -66,13 +66,10 @@ class DeepEnsemble(eqx.Module):
         *,
         variance_floor: float = 0.0,
     ):
-        self.stacked = not isinstance(members, list | tuple)
-        if self.stacked:
-            self.members = members
-            self.size = _stack_size(members)
+        if isinstance(members, list | tuple):
+            self.stacked, self.members, self.size = False, tuple(members), len(members)
         else:
-            self.members = tuple(members)
-            self.size = len(self.members)
+            self.stacked, self.members, self.size = True, members, _stack_size(members)
         for member in (members,) if self.stacked else self.members:
             if not callable(member):
                 raise TypeError(

@@ -133,7 +133,7 @@ def _pooled(
                 mean, var = gaussian.mean, gaussian.marginal_var
             else:
                 z = prior.mean if mode == "zmean" else prior.sample(key)
-                mean, std = model.decode(task.target_points, shared, z)
+                mean, std = model.decode(task.target_points, shared, z)  # pyright: ignore[reportArgumentType]
                 var = std * std
             return _updated(update, mean, var, known, slices)
 

@@ -61,12 +61,9 @@ def load_anp_weights(
     else:
         with np.load(source, allow_pickle=False) as file:
             arrays, origin = {k: file[k] for k in file.files}, os.fspath(source)
-    if like is None:
-        like = eqx.filter_eval_shape(AttentiveNeuralProcess, key=jax.random.key(0))
-        dtype = None
-    else:
-        dtype = like.dtype
-    names, leaves, rebuild = _named(like)
+    dtype = None if like is None else like.dtype
+    published = eqx.filter_eval_shape(AttentiveNeuralProcess, key=jax.random.key(0))
+    names, leaves, rebuild = _named(published if like is None else like)
     _check(arrays, dict(zip(names, leaves, strict=True)), origin)
     loaded = [jnp.asarray(arrays[name], dtype) for name in names]
     model = rebuild(loaded)
