@@ -147,9 +147,9 @@ def test_exact_is_the_limit_of_little_noise(x64):
 
 @pytest.mark.parametrize("cov", ["diagonal", "dense"])
 def test_batches(cov):
-    priors = [COVARIANCES[cov](np.float32) for _ in range(2)]
+    prior = COVARIANCES[cov](np.float32)
+    priors = [prior, Gaussian(prior.mean + 1, prior.cov)]
     batch = jax.tree.map(lambda *leaves: jnp.stack(leaves), *priors)
-    batch = Gaussian(batch.mean.at[1].add(1.0), batch.cov)
     rows, b = jnp.asarray(_random(8, 2, N), jnp.float32), jnp.array([1.0, -2.0])
 
     def update(prior, row, b):
@@ -158,8 +158,7 @@ def test_batches(cov):
 
     mean, variance = jax.jit(jax.vmap(update))(batch, rows, b)
     for i in range(2):
-        prior = jax.tree.map(lambda leaf, i=i: leaf[i], batch)
-        one, matrix = _dense_update(prior, LinearConstraint(rows[i], b[i]))
+        one, matrix = _dense_update(priors[i], LinearConstraint(rows[i], b[i]))
         np.testing.assert_allclose(mean[i], one, atol=3e-5)
         np.testing.assert_allclose(variance[i], np.diagonal(matrix), atol=3e-5)
 

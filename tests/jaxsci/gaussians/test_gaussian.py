@@ -1,5 +1,7 @@
 """Every covariance structure against the dense formulas in float64."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import jax.test_util
@@ -14,6 +16,10 @@ from jaxsci.grids import Grid
 
 GRID = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, 4))
 N = GRID.size
+# One compilation for each structure, where op by op would take one for each step.
+CONDITION = jax.jit(condition)
+PARTS = jax.jit(lambda g, v: (g.cov.as_matrix(), g.cov.mv(v), g.marginal_var, g.marginal_std))
+LOG_PROB = jax.jit(lambda g, v: g.log_prob(v))
 
 
 def _random(seed: int, *shape: int, dtype=np.float32) -> np.ndarray:
@@ -25,43 +31,50 @@ def _spd(seed: int, n: int, dtype=np.float32) -> np.ndarray:
     return (a @ a.T / n + np.eye(n)).astype(dtype)
 
 
+@functools.cache
 def _diagonal(dtype):
     return Gaussian.diagonal(_random(0, N, dtype=dtype), 0.5 + _random(1, N, dtype=dtype) ** 2)
 
 
+@functools.cache
 def _low_rank(dtype):
     diag = 0.5 + _random(1, N, dtype=dtype) ** 2
     return Gaussian.low_rank(_random(0, N, dtype=dtype), diag, _random(2, N, 3, dtype=dtype))
 
 
+@functools.cache
 def _dense(dtype):
     return Gaussian.dense(_random(0, N, dtype=dtype), _spd(3, N, dtype))
 
 
+@functools.cache
 def _kronecker(dtype):
     factors = _spd(4, 3, dtype), _spd(5, 4, dtype)
     return Gaussian.kronecker(_random(0, N, dtype=dtype), *factors)
 
 
 def _noisy(prior):
+    @functools.cache
     def make(dtype):
         masses = integral(GRID.astype(dtype), np.ones(3), over="x", noise=0.1)
-        return condition(prior(dtype), masses)
+        return CONDITION(prior(dtype), masses)
 
     return make
 
 
 def _noisy_dense_rows(prior):
+    @functools.cache
     def make(dtype):
         rows = LinearConstraint(_random(6, 2, N, dtype=dtype), np.ones(2), _spd(7, 2, dtype))
-        return condition(prior(dtype), rows)
+        return CONDITION(prior(dtype), rows)
 
     return make
 
 
 def _exact(prior):
+    @functools.cache
     def make(dtype):
-        return condition(prior(dtype), integral(GRID.astype(dtype), np.ones(3), over="x"))
+        return CONDITION(prior(dtype), integral(GRID.astype(dtype), np.ones(3), over="x"))
 
     return make
 
@@ -100,11 +113,12 @@ def _tolerance(dtype) -> float:
 @pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
 def test_products_and_variances_are_those_of_the_matrix(make, dtype):
     gaussian = make(dtype)
-    matrix, vector = np.asarray(gaussian.cov.as_matrix()), _random(9, N, dtype=dtype)
-    assert gaussian.cov.mv(jnp.asarray(vector)).dtype == dtype
-    np.testing.assert_allclose(gaussian.cov.mv(vector), matrix @ vector, atol=_tolerance(dtype) * 9)
-    np.testing.assert_allclose(gaussian.marginal_var, np.diagonal(matrix), atol=_tolerance(dtype))
-    np.testing.assert_allclose(gaussian.marginal_std**2, gaussian.marginal_var, rtol=1e-5)
+    vector = _random(9, N, dtype=dtype)
+    matrix, product, variance, std = map(np.asarray, PARTS(gaussian, vector))
+    assert product.dtype == dtype
+    np.testing.assert_allclose(product, matrix @ vector, atol=_tolerance(dtype) * 9)
+    np.testing.assert_allclose(variance, np.diagonal(matrix), atol=_tolerance(dtype))
+    np.testing.assert_allclose(std**2, variance, rtol=1e-5)
 
 
 @pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
@@ -112,7 +126,7 @@ def test_log_prob_is_scipys(make, dtype):
     gaussian, value = make(dtype), jnp.asarray(_random(8, N, dtype=dtype))
     matrix = np.asarray(gaussian.cov.as_matrix(), np.float64)
     expected = scipy.stats.multivariate_normal(np.asarray(gaussian.mean), matrix).logpdf(value)
-    got = jax.jit(lambda g, v: g.log_prob(v))(gaussian, value)
+    got = LOG_PROB(gaussian, value)
     assert got.dtype == dtype
     np.testing.assert_allclose(got, expected, rtol=_tolerance(dtype) * 5)
 
@@ -133,14 +147,20 @@ def test_samples_have_the_mean_and_covariance(make):
 def test_marginal_is_the_block(make, dtype):
     gaussian = make(dtype)
     indices = np.array([7, 0, 5])
-    matrix = np.asarray(gaussian.cov.as_matrix())[np.ix_(indices, indices)]
-    marginal = gaussian.marginal(indices)
-    np.testing.assert_allclose(marginal.cov.as_matrix(), matrix, atol=_tolerance(dtype))
-    np.testing.assert_allclose(marginal.marginal_var, np.diagonal(matrix), atol=_tolerance(dtype))
-    np.testing.assert_array_equal(marginal.mean, gaussian.mean[indices])
     value = _random(8, 3, dtype=dtype)
-    expected = scipy.stats.multivariate_normal(marginal.mean, matrix.astype(float)).logpdf(value)
-    got = marginal.log_prob(jnp.asarray(value))
+
+    @jax.jit
+    def parts(gaussian, value):
+        marginal = gaussian.marginal(indices)
+        some = marginal.mean, marginal.cov.as_matrix(), marginal.marginal_var
+        return gaussian.cov.as_matrix(), some, marginal.log_prob(value)
+
+    whole, (mean, block, variance), got = parts(gaussian, value)
+    matrix = np.asarray(whole)[np.ix_(indices, indices)]
+    np.testing.assert_allclose(block, matrix, atol=_tolerance(dtype))
+    np.testing.assert_allclose(variance, np.diagonal(matrix), atol=_tolerance(dtype))
+    np.testing.assert_array_equal(mean, gaussian.mean[indices])
+    expected = scipy.stats.multivariate_normal(mean, matrix.astype(float)).logpdf(value)
     np.testing.assert_allclose(got, expected, rtol=1e-4 if dtype == np.float32 else 1e-10)
 
 
@@ -159,16 +179,17 @@ def test_exact_observations_give_the_density_on_their_subspace(make, dtype):
     values, vectors = np.linalg.eigh(matrix)
     kept = values > 1e-5 * values.max()
     assert kept.sum() == N - 3
-    sample = gaussian.sample(jax.random.key(1))
+    sample = jax.jit(lambda g: g.sample(jax.random.key(1)))(gaussian)
     white = vectors[:, kept].T @ np.asarray(sample - gaussian.mean, np.float64)
     expected = -0.5 * np.sum(white**2 / values[kept] + np.log(2 * np.pi * values[kept]))
-    np.testing.assert_allclose(gaussian.log_prob(sample), expected, rtol=_tolerance(dtype) * 50)
-    assert gaussian.log_prob(sample.at[0].add(0.01)) == -jnp.inf
+    np.testing.assert_allclose(LOG_PROB(gaussian, sample), expected, rtol=_tolerance(dtype) * 50)
+    assert LOG_PROB(gaussian, sample.at[0].add(0.01)) == -jnp.inf
 
 
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
 def test_samples_satisfy_exact_observations_to_rounding(make, dtype):
-    samples = np.asarray(make(dtype).sample(jax.random.key(2), (5, 20)), np.float64)
+    draw = jax.jit(lambda g: g.sample(jax.random.key(2), (5, 20)))
+    samples = np.asarray(draw(make(dtype)), np.float64)
     weights = np.asarray(GRID.astype(dtype).spatial.weights(), np.float64)
     fields = samples.reshape(5, 20, 3, 4)
     error = np.abs(fields @ weights - 1)
@@ -209,7 +230,9 @@ def test_gradients_of_log_prob_and_samples(name, x64):
     def score(g):
         return g.log_prob(value) + jnp.sum(g.sample(jax.random.key(0)) ** 2)
 
-    jax.test_util.check_grads(score, (gaussian,), order=1, modes=["rev"], rtol=1e-5, atol=1e-6)
+    jax.test_util.check_grads(
+        jax.jit(score), (gaussian,), order=1, modes=["rev"], rtol=1e-5, atol=1e-6
+    )
 
 
 def test_batches_are_made_by_vmap():
