@@ -83,7 +83,7 @@ def project_inequality(
     constraint, so that the mean is moved in the null space of `G` only, and keeps `G v = b` with
     or without `equality`. Points of variance zero do not move.
 
-    Differentiable (any order, forward and reverse) in the mean, the covariance, `b`, `G` and the
+    Differentiable (forward and reverse) in the mean, the covariance, `b`, `G` and the
     bound of [`jaxsci.conservation.TotalVariation`][], through the optimality conditions with the
     rows that bind held fixed; where the set of binding rows is about to change, the derivative
     is one-sided.
@@ -215,18 +215,16 @@ def _project(
             return matmul(lax.stop_gradient(spread), change)
 
         chosen = _restore(chosen, inequality, equality, correction, active)
-    # The value of the one, the derivative of the other.
-    value = chosen + (value - lax.stop_gradient(value))
+    # The value of the one, the derivative of the other (snapping, too, depends on the bound).
+    value = lax.stop_gradient(chosen) + (value - lax.stop_gradient(value))
 
     converged = optimality <= 8.0 * eps**0.5
     result = INEQUALITY_RESULTS.where(
         converged, INEQUALITY_RESULTS.successful, INEQUALITY_RESULTS.max_steps_reached
     )
     empty = ~converged & frozen.contradicts(guess)
-    result = INEQUALITY_RESULTS.where(
-        stuck | empty, INEQUALITY_RESULTS.infeasible, result
-    )
-    finite = jnp.all(jnp.isfinite(mean)) & jnp.all(jnp.isfinite(cov)) & jnp.all(jnp.isfinite(offset))
+    result = INEQUALITY_RESULTS.where(stuck | empty, INEQUALITY_RESULTS.infeasible, result)
+    finite = jnp.isfinite(mean).all() & jnp.isfinite(cov).all() & jnp.isfinite(offset).all()
     result = INEQUALITY_RESULTS.where(finite, result, INEQUALITY_RESULTS.non_finite)
     good = result == INEQUALITY_RESULTS.successful
     value = jnp.where(good, value, jnp.nan)

@@ -4,6 +4,7 @@ import abc
 from typing import ClassVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, ArrayLike, Bool, Float
@@ -153,7 +154,7 @@ class TotalVariation(AbstractInequality):
     bound: Float[Array, ""]
 
     def __init__(self, bound: ArrayLike):
-        self.bound = bound if eqx.is_array(bound) else jnp.asarray(bound, float)
+        self.bound = bound if isinstance(bound, jax.Array) else jnp.asarray(bound, float)
 
     def __check_init__(self):
         if self.bound.ndim != 0:

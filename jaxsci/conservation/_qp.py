@@ -25,8 +25,10 @@ class AbstractComplementarity(eqx.Module):
 
     `s` and `e` are affine and together monotone, which is what the optimality conditions of a
     convex quadratic program are. Multipliers that say the same in the constraints' own terms are
-    a `Multipliers` (an array or a tuple of arrays); `Working` is a guess of what binds.
+    an array or a tuple of arrays, and so is a working set, a guess of what binds.
     """
+
+    gram: eqx.AbstractVar[Float[Array, "rows rows"]]
 
     @abc.abstractmethod
     def sizes(self) -> tuple[int, int]:

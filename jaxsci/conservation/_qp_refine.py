@@ -10,9 +10,7 @@ from jaxtyping import Array, Bool
 from ._qp import AbstractComplementarity
 
 
-def proves_empty(
-    variance: Array, amount: Array, size: Array, noise: Array
-) -> Bool[Array, ""]:
+def proves_empty(variance: Array, amount: Array, size: Array, noise: Array) -> Bool[Array, ""]:
     """Farkas: a combination of constraints that cannot vary, and that the mean violates.
 
     A point that meets the constraints is at least `amount / sqrt(variance)` standard deviations

@@ -7,13 +7,17 @@ import pytest
 import scipy.optimize as so
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from jaxsci.conservation import LinearConstraint, condition
-from jaxsci.conservation._inequality import (
+
+from jaxsci.conservation import (
     INEQUALITY_RESULTS,
+    LinearConstraint,
+    Monotone,
+    Nonnegative,
+    TotalVariation,
+    condition,
     project_inequality,
     project_inequality_with_certificate,
 )
-from jaxsci.conservation._inequality_sets import Monotone, Nonnegative, TotalVariation
 from jaxsci.gaussians import Gaussian
 
 N = 7

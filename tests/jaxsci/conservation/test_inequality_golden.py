@@ -4,9 +4,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jaxsci.conservation import LinearConstraint
-from jaxsci.conservation._inequality import project_inequality_with_certificate
-from jaxsci.conservation._inequality_sets import Monotone, Nonnegative
+
+from jaxsci.conservation import (
+    LinearConstraint,
+    Monotone,
+    Nonnegative,
+    project_inequality_with_certificate,
+)
 from jaxsci.gaussians import Gaussian
 
 
