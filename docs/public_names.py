@@ -60,7 +60,8 @@ def methods(node: ast.ClassDef) -> Iterator[ast.FunctionDef | ast.AsyncFunctionD
     """The public methods and properties that a class body defines."""
     for inner in node.body:
         if isinstance(inner, ast.FunctionDef | ast.AsyncFunctionDef):
-            setter = any(isinstance(d, ast.Attribute) for d in inner.decorator_list)
+            decorators = [d.attr for d in inner.decorator_list if isinstance(d, ast.Attribute)]
+            setter = "setter" in decorators or "deleter" in decorators
             if not inner.name.startswith("_") and not setter:
                 yield inner
 
