@@ -72,7 +72,8 @@ class FiniteVolumeSolution(eqx.Module):
     mass(t) - mass(t0) = inflow(t) - outflow(t) + produced(t)
     ```
 
-    holds to rounding: `inflow` and `outflow` are the time integrals of the flux (positive towards
+    holds to rounding (at most about one a step, which adds up: 1e-5 in float32 after hundreds of
+    steps): `inflow` and `outflow` are the time integrals of the flux (positive towards
     larger `x`) through the lower and the upper end, `produced` that of the source.
     """
 
@@ -226,11 +227,14 @@ def _check(law, initial, edges, times, start, low, high, settings) -> None:
         fail("law", f"a conductivity for average={settings.average!r}", "only `kirchhoff`")
     for name, array in (("initial", initial), ("edges", edges), ("times", times)):
         require_finite("solve_finite_volume", name, array)
-    if is_concrete(edges) and bool((jnp.diff(edges) <= 0).any()):
-        fail("edges", "strictly increasing numbers", str(np.asarray(edges)))
+    # numpy, since under `jit` even operations on known arrays are traced.
+    if is_concrete(edges):
+        points = np.asarray(edges, float)
+        if bool((np.diff(points) <= 0).any()):
+            fail("edges", "strictly increasing numbers", str(points))
     if is_concrete(times, start):
-        steps = np.diff(np.concatenate([[np.asarray(start)], np.asarray(times)]))
-        if (steps[1:] <= 0).any() or steps[0] < 0:
-            fail("times", f"increasing numbers from t0 = {float(start)} on", str(np.asarray(times)))
-        if float(times[-1]) <= float(start):
-            fail("times", f"a time after t0 = {float(start)}", str(np.asarray(times)))
+        first, later = float(start), np.asarray(times, float)
+        if bool((np.diff(later) <= 0).any()) or later[0] < first:
+            fail("times", f"increasing numbers from t0 = {first} on", str(later))
+        if later[-1] <= first:
+            fail("times", f"a time after t0 = {first}", str(later))

@@ -8,11 +8,10 @@ from jaxsci.errors import is_concrete, require_finite
 
 
 def real(*values: ArrayLike) -> list[Array]:
-    """`values` as floating arrays of their common dtype; Python numbers adapt to the arrays."""
+    """`values` as floating arrays of one dtype; integers and Python numbers adapt to the others."""
     arrays = [jnp.asarray(v) for v in values]
-    dtype = jnp.result_type(*arrays)
-    if not jnp.issubdtype(dtype, jnp.floating):
-        dtype = jnp.result_type(float)
+    floating = [a for a in arrays if jnp.issubdtype(a.dtype, jnp.floating)]
+    dtype = jnp.result_type(*floating) if floating else jnp.result_type(float)
     return [a.astype(dtype) for a in arrays]
 
 

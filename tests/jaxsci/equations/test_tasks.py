@@ -51,7 +51,7 @@ def test_tasks_are_drawn_as_published(cls):
 
 @pytest.mark.parametrize("cls", EQUATIONS.values(), ids=EQUATIONS)
 def test_values_and_masses_are_exact(cls):
-    batch = sample_tasks(cls, jax.random.key(2), 4, cls.test_values[0])
+    batch = sample_tasks(cls, jax.random.key(2), 300, cls.test_values[0])
     equation = cls(cls.test_values[0])
     for points, values in (
         (batch.context_points, batch.context_values),
