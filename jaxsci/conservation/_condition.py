@@ -75,23 +75,24 @@ def condition_with_certificate(
     **Raises:** `ValueError` if sizes differ, `TypeError` if dtypes do.
     """
     _check_fit(gaussian, constraint)
-    before = constraint.residual(gaussian.mean)
     cov, units = _observe(gaussian.cov, constraint)
-    result = _feasibility(cov, units, before, constraint, gaussian.mean)
-
-    weights = cov.precision_mv(units * before)
+    # A plain sum will do for the first pass: the second sees what its rounding left.
+    residual = constraint.G.mv(gaussian.mean) - constraint.b
+    result = _feasibility(cov, units, residual, constraint, gaussian.mean)
+    weights = cov.precision_mv(units * residual)
     mean = gaussian.mean - cov.prior.mv(cov.rows.T.mv(weights))
-    # One refinement: what must remain of the residual is R S^-1 r, nothing for an exact row.
+    # What must remain of the residual is R S^-1 r, nothing for an exact row.
     left = units * constraint.residual(mean) - _noise_mv(cov.noise, weights)
     mean = mean - cov.gain_mv(left)
 
-    after = constraint.residual(mean)
+    before, after = constraint.residual(gaussian.mean), constraint.residual(mean)
     rounding = 4 * jnp.finfo(mean.dtype).eps * constraint.magnitude(mean)
     variance = lx.diagonal(gaussian.cov)
     known = variance <= 0
     spread = jnp.sqrt(jnp.where(known, 1, variance))
     moved = jnp.max(jnp.where(known, 0, jnp.abs(mean - gaussian.mean) / spread))
-    finite = jnp.isfinite(mean).all() & jnp.isfinite(cov.whiten).all()
+    # Every point enters a residual, if only with weight 0: what is not finite shows there.
+    finite = jnp.isfinite(left).all() & jnp.isfinite(cov.whiten).all()
     result = RESULTS.where(finite | (result != RESULTS.successful), result, RESULTS.non_finite)
     mean = jnp.where(result == RESULTS.successful, mean, jnp.nan)
     return Gaussian(mean, cov), Certificate(before, after, rounding, moved, result)

@@ -55,16 +55,14 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _fold(high: Array, low: Array) -> tuple[Array, Array]:
-    """Sums pairs of numbers along the last axis by halving it."""
-    while (n := high.shape[-1]) > 1:
-        half = n // 2
-        s, e = two_sum(high[..., :half], high[..., half : 2 * half])
-        t = low[..., :half] + low[..., half : 2 * half] + e
-        if n % 2:
-            s = jnp.concatenate([s, high[..., -1:]], -1)
-            t = jnp.concatenate([t, low[..., -1:]], -1)
-        high, low = s, t
-    return high[..., 0], low[..., 0]
+    """Sums pairs of numbers by halving their row until one is left."""
+    # Filled up to a power of two: halves of odd length would have to be copied at each step.
+    missing = (1 << max(0, len(high) - 1).bit_length()) - len(high)
+    high, low = jnp.pad(high, (0, missing)), jnp.pad(low, (0, missing))
+    while (half := len(high) // 2) > 0:
+        high, e = two_sum(high[:half], high[half:])
+        low = low[:half] + low[half:] + e
+    return high[0], low[0]
 
 
 def _dot_parts(a: Array, b: Array) -> tuple[Array, Array]:
