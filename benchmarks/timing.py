@@ -51,22 +51,33 @@ def median_seconds(function: Callable[..., Any], *arguments: Any, repeats: int =
 
 def interleaved(functions: dict[str, Callable[[], Any]], repeats: int = 21) -> dict[str, float]:
     """Median times of several functions, called in turn so that noise meets them alike."""
-    times: dict[str, list[float]] = {name: [] for name in functions}
+    samples = interleaved_samples(functions, repeats)
+    return {name: float(np.median(each[:, 0])) for name, each in samples.items()}
+
+
+def interleaved_samples(
+    functions: dict[str, Callable[[], Any]], repeats: int = 21
+) -> dict[str, np.ndarray]:
+    """Seconds by the wall and of all processors, `(repeats, 2)`, of functions called in turn."""
+    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
     for function in functions.values():
         jax.block_until_ready(function())
     for _ in range(repeats):
         for name, function in functions.items():
-            start = time.perf_counter()
+            wall, cpu = time.perf_counter(), time.process_time()
             jax.block_until_ready(function())
-            times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(each) for name, each in times.items()}
+            samples[name].append((time.perf_counter() - wall, time.process_time() - cpu))
+    return {name: np.array(each) for name, each in samples.items()}
 
 
-def report(name: str, title: str, command: str, measurements: Sequence[Measurement]) -> str:
+def report(
+    name: str, title: str, command: str, measurements: Sequence[Measurement], note: str = ""
+) -> str:
     """Writes `results/NAME.md` and `.json`; returns the table."""
     device = jax.devices()[0].device_kind
     lines = [f"# {title}", "", f"`{command}` on {device}, jax {jax.__version__}, numpy "]
     lines[-1] += f"{np.__version__}, Python {platform.python_version()}."
+    lines += ["", note] if note else []
     lines += ["", "| metric | value | better | bar | |", "|---|---|---|---|---|"]
     for m in measurements:
         bar = "" if m.bar is None else f"{m.bar:g}"
