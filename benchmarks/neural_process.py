@@ -1,17 +1,18 @@
 """The attentive neural process against the same network in PyTorch.
 
-`python benchmarks/neural_process.py [--batch 32] [--repeats 15]`, with `torch` installed. Both hold
+`python benchmarks/neural_process.py [--batch 32] [--repeats 15] [--threads 2]`,
+with `torch` installed. Both hold
 the same weights; forward pass, loss and gradients are compared in float64 and float32 before
-anything is timed. Tasks have 100 contexts and 100 targets, as published. Two threads for both.
+anything is timed. Tasks have 100 contexts and 100 targets, as published. Both have
+as many threads as each other; on a busy machine, one thread and processor time say the most.
 """
 
 import argparse
 import math
 import os
 
-THREADS = 2
-if hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as the process has cores
-    os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:THREADS])
+# OpenMP's threads wait by spinning, which on a busy machine charges PyTorch for others' work.
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import equinox as eqx  # noqa: E402
 import jax  # noqa: E402
@@ -316,8 +317,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=15)
+    parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    torch.set_num_threads(THREADS)
+    threads = arguments.threads
+    if hasattr(os, "sched_setaffinity"):  # XLA takes as many threads as the process has cores
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
+    torch.set_num_threads(threads)
     torch.manual_seed(0)
     model = AttentiveNeuralProcess(WIDTH, HEADS, dropout=RATE, key=jax.random.key(0))
     weights = torch_weights(model)
@@ -330,13 +335,13 @@ def main() -> None:
         "neural_process",
         "The attentive neural process against PyTorch",
         f"python benchmarks/neural_process.py --batch {arguments.batch} "
-        f"--repeats {arguments.repeats}",
+        f"--repeats {arguments.repeats} --threads {threads}",
         measurements,
-        f"torch {torch.__version__}; {THREADS} threads for both; {arguments.batch} tasks of "
+        f"torch {torch.__version__}; {threads} thread(s) for both, load average {os.getloadavg()[0]:.0f}; {arguments.batch} tasks of "
         f"{POINTS} contexts and {POINTS} targets; median of {arguments.repeats} interleaved "
         "calls, compilation apart. *Explicit* attention writes out the softmax, *fused* is "
         "`scaled_dot_product_attention`; Adam is the fused one. Processor time is summed over "
-        "threads, and feels a busy machine less.",
+        "threads, and feels a busy machine less; threads of PyTorch wait without spinning.",
     )
     print(text)
 
