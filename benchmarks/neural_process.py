@@ -1,17 +1,16 @@
 """The attentive neural process against the same network in PyTorch.
 
-`python benchmarks/neural_process.py [--batch 32] [--repeats 15] [--threads 2]`,
-with `torch` installed. Both hold
-the same weights; forward pass, loss and gradients are compared in float64 and float32 before
-anything is timed. Tasks have 100 contexts and 100 targets, as published. Both have
-as many threads as each other; on a busy machine, one thread and processor time say the most.
+`python benchmarks/neural_process.py [--batch 32] [--repeats 15] [--threads 2]`, with `torch`
+installed. Both hold the same weights; predictions, gradients and ten Adam steps are compared before
+anything is timed. Tasks have 100 contexts and 100 targets, as published. Both have the same number
+of threads; on a busy machine, one thread and processor time say the most.
 """
 
 import argparse
 import math
 import os
 
-# OpenMP's threads wait by spinning, which on a busy machine charges PyTorch for others' work.
+# Otherwise OpenMP's threads may wait by spinning, and longer the busier the machine is.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
 import equinox as eqx  # noqa: E402
@@ -337,7 +336,8 @@ def main() -> None:
         f"python benchmarks/neural_process.py --batch {arguments.batch} "
         f"--repeats {arguments.repeats} --threads {threads}",
         measurements,
-        f"torch {torch.__version__}; {threads} thread(s) for both, load average {os.getloadavg()[0]:.0f}; {arguments.batch} tasks of "
+        f"torch {torch.__version__}; {threads} thread(s) for both, load average "
+        f"{os.getloadavg()[0]:.0f}; {arguments.batch} tasks of "
         f"{POINTS} contexts and {POINTS} targets; median of {arguments.repeats} interleaved "
         "calls, compilation apart. *Explicit* attention writes out the softmax, *fused* is "
         "`scaled_dot_product_attention`; Adam is the fused one. Processor time is summed over "
