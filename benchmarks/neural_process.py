@@ -228,7 +228,8 @@ def agreement(model, weights) -> list[Measurement]:
         at = [a.to(dtype) for a in single]
         outputs[name] = [a.detach().numpy() for a in peer(*at[:3])]
         peer.loss(*at, draw=False).backward()
-        gradients[name] = {k: p.grad.numpy() for k, p in peer.named_parameters()}
+        named = peer.named_parameters()
+        gradients[name] = {k: p.grad.numpy() for k, p in named if p.grad is not None}
     on_device = [jnp.asarray(a) for a in data]
     outputs["ours"] = our_forward(model, *on_device[:3])
     ours, theirs = OurTraining(model, on_device, "mean"), TorchTraining(weights, single, "mean")
