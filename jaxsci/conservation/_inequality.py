@@ -189,6 +189,7 @@ def _project(
     else:
         missed = jnp.concatenate([jnp.zeros(m, dtype), missed[m:]])
     stuck = jnp.any(fixed & (missed < limit))
+    all_rows = lax.stop_gradient(rows / unit[:, None])
     rows = jnp.where(fixed, 0.0, 1.0 / unit)[:, None] * rows
     offset = start / unit
     offset = jnp.concatenate([offset[:m], jnp.where(fixed[m:], 0.0, offset[m:])])
@@ -209,10 +210,14 @@ def _project(
     active = inequality.zero_rows(working)[:m]
     chosen = inequality.snap(chosen, active)
     if equality is not None:
+        # Rounding is corrected in the metric of the marginal variances: an exactly conditioned
+        # covariance has no variance along the equality, so that nothing could move in its own.
+        loose = jnp.diagonal(lax.stop_gradient(cov))[:, None] * all_rows.T
+        simple = inequality.problem(matmul(all_rows, loose), offset, unit[:m], fixed[:m])
+        simple = lax.stop_gradient(simple)
 
         def correction(residual):
-            change = frozen.response(working, residual / unit[m:])
-            return matmul(lax.stop_gradient(spread), change)
+            return matmul(loose, simple.response(working, residual / unit[m:]))
 
         chosen = _restore(chosen, inequality, equality, correction, active)
     # The value of the one, the derivative of the other (snapping, too, depends on the bound).
