@@ -219,7 +219,10 @@ def _project(
         def correction(residual):
             return matmul(loose, simple.response(working, residual / unit[m:]))
 
-        chosen = _restore(chosen, inequality, equality, correction, active)
+        noise = eps**2 * jnp.sqrt(jnp.maximum(0.0, lax.stop_gradient(jnp.diagonal(cov))))
+        chosen = _restore(
+            chosen, inequality, equality, correction, active, lax.stop_gradient(unit[m:]), noise
+        )
     # The value of the one, the derivative of the other (snapping, too, depends on the bound).
     value = lax.stop_gradient(chosen) + (value - lax.stop_gradient(value))
 
@@ -250,7 +253,7 @@ def _project(
     return Gaussian(value, gaussian.cov), certificate
 
 
-def _restore(value, inequality, equality, correction, active) -> Array:
+def _restore(value, inequality, equality, correction, active, unit, noise) -> Array:
     """The equality to rounding without leaving the set.
 
     Taking violations of rounding size away leaves an equality residual of that size. It is spread
@@ -261,12 +264,13 @@ def _restore(value, inequality, equality, correction, active) -> Array:
 
     def off(v):
         residual = lax.stop_gradient(equality).residual(v)
-        size = equality.magnitude(v)
-        return residual, jnp.max(jnp.abs(residual) / jnp.where(size > 0, size, 1.0))
+        return residual, jnp.max(jnp.abs(residual) / unit)
 
     def body(_, state):
         value, residual, best, least = state
-        value = inequality.snap(value + correction(residual), active)
+        value = value + correction(residual)
+        # Where the total is zero, so must be what is left of a point, not merely tiny.
+        value = inequality.snap(jnp.where(jnp.abs(value) <= noise, 0.0, value), active)
         residual, now = off(value)
         best = jnp.where(now < least, value, best)
         return value, residual, best, jnp.minimum(now, least)
