@@ -37,7 +37,13 @@ class Oracle:
         return Gaussian.diagonal(mean, jnp.full_like(mean, 0.01))
 
 
-@pytest.mark.parametrize("equation", [Stefan(0.6), PorousMedium(1.0)], ids=["stefan", "pme"])
+EXACT = [
+    pytest.param(Stefan(0.6), id="stefan"),
+    pytest.param(PorousMedium(1.0), id="pme", marks=pytest.mark.slow),
+]
+
+
+@pytest.mark.parametrize("equation", EXACT)
 def test_a_uniform_error_is_measured_and_taken_away(equation):
     table = evaluate_surrogate(Oracle(equation, 0.05), equation, key=jax.random.key(0), functions=3)
     assert list(table) == list(METHODS)
@@ -69,7 +75,9 @@ def test_pooling_over_samples_adds_the_spread_of_their_means():
     assert widths[1] < 0.5  # every sample has the same mass after the update
 
 
-@pytest.mark.parametrize("name", EQUATIONS)
+@pytest.mark.parametrize(
+    "name", [n if n == "stefan" else pytest.param(n, marks=pytest.mark.slow) for n in EQUATIONS]
+)
 def test_every_experiment_runs(name, tmp_path):
     settings = RunSettings(name, output=tmp_path, figures=name == "stefan", **TINY)
     result = run_experiment(settings)
@@ -85,6 +93,7 @@ def test_every_experiment_runs(name, tmp_path):
     assert str(result).splitlines()[0] in (tmp_path / "table.md").read_text()
 
 
+@pytest.mark.slow
 def test_dropout_and_softc_modes_run(tmp_path):
     settings = RunSettings(
         "advection", surrogate="softc", mode="dropout", samples=2, output=tmp_path,
@@ -94,10 +103,11 @@ def test_dropout_and_softc_modes_run(tmp_path):
     assert abs(table["1"]["ProbConserv"]["CE"][0]) < 2e-6
 
 
+@pytest.mark.slow
 def test_a_second_call_resumes_and_gives_the_same_numbers(tmp_path):
     settings = RunSettings("heat", output=tmp_path, figures=False, **TINY)
     first, second = run_experiment(settings), run_experiment(settings)
-    assert first.table == second.table
+    assert json.dumps(first.table) == json.dumps(second.table)  # NaN, where nothing has a front
     assert first.training["best_validation_loss"] == second.training["best_validation_loss"]
 
 
