@@ -92,7 +92,7 @@ class LinearConstraint(eqx.Module):
     def magnitude(self, value: Float[Array, " n"]) -> Float[Array, " k"]:
         """`sum_i |g_i u_i|`, row by row: the size that rounding errors are measured against."""
         if isinstance(self.G, WeightedSums):
-            return jnp.sum(self.G.group(jnp.abs(self.G.weights.ravel() * value)), axis=1)
+            return self.G.abs_mv(value)
         return jnp.sum(jnp.abs(self.G.as_matrix() * value[None, :]), axis=1)
 
 

@@ -60,8 +60,17 @@ class WeightedSums(lx.AbstractLinearOperator):
         keep = [n if i in self.kept else 1 for i, n in enumerate(self.shape)]
         return jnp.broadcast_to(values.reshape(keep), self.shape).ravel()
 
+    def squared_mv(self, vector: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum of w_i^2 u_i`: the variance of each sum, for the variances `u`."""
+        return _sum_products(self.group(self.weights.ravel() ** 2), self.group(vector))
+
+    def abs_mv(self, vector: Float[Array, " n"]) -> Float[Array, " k"]:
+        """`sum of |w_i u_i|`."""
+        weights, fields = self.group(self.weights.ravel()), self.group(vector)
+        return _sum_products(jnp.abs(weights), jnp.abs(fields))
+
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " k"]:
-        return jnp.sum(self.group(self.weights.ravel() * vector), axis=1)
+        return _sum_products(self.group(self.weights.ravel()), self.group(vector))
 
     def as_matrix(self) -> Float[Array, "k n"]:
         rows = jnp.arange(self.rows)
@@ -76,6 +85,11 @@ class WeightedSums(lx.AbstractLinearOperator):
 
     def out_structure(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct((self.rows,), self.weights.dtype)
+
+
+def _sum_products(a: Float[Array, "k p"], b: Float[Array, "k p"]) -> Float[Array, " k"]:
+    # As a product of matrices: many times faster than a sum where rows are few and long.
+    return jnp.einsum("kp,kp->k", a, b, precision=jax.lax.Precision.HIGHEST)
 
 
 class _Transposed(lx.AbstractLinearOperator):

@@ -1,6 +1,7 @@
 """How precisely each step is computed: compensated sums, full products, dtype policies."""
 
 from ._compensated import compensated_dot as compensated_dot
+from ._compensated import compensated_sum as compensated_sum
 from ._compensated import two_product as two_product
 from ._compensated import two_sum as two_sum
 from ._matmul import matmul as matmul

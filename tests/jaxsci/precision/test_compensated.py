@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from hypothesis import given
 
-from jaxsci.precision import compensated_dot, matmul, two_product, two_sum
+from jaxsci.precision import compensated_dot, compensated_sum, matmul, two_product, two_sum
 
-DOT = jax.jit(compensated_dot)
+DOT, TOTAL = jax.jit(compensated_dot), jax.jit(compensated_sum)
 PRODUCT, SUM = jax.jit(two_product), jax.jit(two_sum)
 
 
@@ -47,6 +47,20 @@ def test_dot_is_that_of_twice_the_precision(n, dtype):
         exact, got = _exact(a, b, start), DOT(a, b, start)
         assert got.dtype == dtype
         assert abs(float(Fraction(float(got)) - exact)) <= _bound(a, b, start, exact, dtype)
+
+
+@pytest.mark.parametrize("n", [1, 63, 64, 65, 1001, 2048, 2049, 5000])
+def test_sum_is_that_of_twice_the_precision(n, dtype):
+    for seed in range(3):
+        rng = np.random.default_rng(seed)
+        terms, start = _numbers(rng, n, dtype, 3), dtype.type(rng.normal())
+        # Half of the terms cancel the other half, up to their rounding.
+        terms[n // 2 :] = -terms[: n - n // 2] * dtype.type(1 + 1e-5)
+        ones = np.ones(n)
+        exact, got = _exact(terms, ones, start), TOTAL(terms, start)
+        assert got.dtype == dtype
+        error = abs(float(Fraction(float(got)) - exact))
+        assert error <= _bound(terms, ones, start, exact, dtype)
 
 
 def test_hostile_cancellation(dtype):
@@ -109,6 +123,9 @@ def test_vmap_and_gradient(x64):
     np.testing.assert_allclose(got, np.sum(a * b, axis=1) + start, rtol=1e-14)
     arguments = (a[0], b[0], start[0])
     jax.test_util.check_grads(compensated_dot, arguments, order=2, rtol=1e-6, atol=1e-6)
+    got = jax.jit(jax.vmap(compensated_sum))(a, start)
+    np.testing.assert_allclose(got, np.sum(a, axis=1) + start, rtol=1e-14)
+    jax.test_util.check_grads(compensated_sum, arguments[1:], order=2, rtol=1e-6, atol=1e-6)
 
 
 def test_other_dtypes_are_refused():
