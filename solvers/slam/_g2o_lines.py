@@ -1,0 +1,149 @@
+"""The first pass over a g2o file: lines to numbers, with the number of each line kept."""
+
+import array
+import dataclasses
+import io
+from collections import Counter
+
+import numpy as np
+
+from ._graph import FileLine
+
+
+@dataclasses.dataclass(frozen=True)
+class Tag:
+    """How a tag's lines look: so many ids, then so many numbers."""
+
+    ids: int
+    numbers: int
+    dim: int
+
+
+TAGS = {
+    b"VERTEX_SE2": Tag(1, 3, 2),
+    b"VERTEX_XY": Tag(1, 2, 2),
+    b"EDGE_SE2": Tag(2, 3 + 6, 2),
+    b"EDGE_SE2_XY": Tag(2, 2 + 3, 2),
+    b"VERTEX_SE3:QUAT": Tag(1, 7, 3),
+    b"VERTEX_TRACKXYZ": Tag(1, 3, 3),
+    b"EDGE_SE3:QUAT": Tag(2, 7 + 21, 3),
+    b"EDGE_SE3_TRACKXYZ": Tag(3, 3 + 6, 3),
+    b"PARAMS_SE3OFFSET": Tag(1, 7, 3),
+}
+_FIX = b"FIX"
+_LARGEST = 2**63 - 1
+
+
+@dataclasses.dataclass(frozen=True)
+class Rows:
+    """The lines of one tag, in order: line numbers (n,), ids (n, ids), numbers (n, numbers)."""
+
+    dim: int
+    lines: np.ndarray
+    ids: np.ndarray
+    numbers: np.ndarray
+
+
+class _Buffer:
+    def __init__(self):
+        self.lines, self.ids = array.array("q"), array.array("q")
+        self.numbers = array.array("d")
+
+
+@dataclasses.dataclass(frozen=True)
+class Scan:
+    """A file as numbers: rows by tag, held ids, what could not be read, unknown tags, length."""
+
+    rows: dict[bytes, Rows]
+    held: Rows
+    malformed: list[FileLine]
+    unknown: dict[str, int]
+    lines: int
+
+
+def scan(file: io.BufferedIOBase) -> Scan:
+    """Read a file line by line; what is wrong with a line is noted, and reading goes on."""
+    buffers = {tag: _Buffer() for tag in TAGS}
+    held = _Buffer()
+    malformed: list[FileLine] = []
+    unknown: Counter[bytes] = Counter()
+    number = 0
+    for number, line in enumerate(file, 1):
+        tokens = line.split()
+        if not tokens or tokens[0].startswith(b"#"):
+            continue
+        tag = tokens[0]
+        layout = TAGS.get(tag)
+        if layout is None:
+            if tag != _FIX:
+                unknown[tag[:80]] += 1
+                continue
+            layout = Tag(len(tokens) - 1, 0, 0)
+        end = 1 + layout.ids
+        try:
+            ids = list(map(int, tokens[1:end]))
+            numbers = list(map(float, tokens[end:]))
+        except ValueError:
+            malformed.append(file_line(number, line, _unreadable(tokens, end)))
+            continue
+        # Python reads 1_0 as ten.
+        if len(numbers) != layout.numbers or not ids or line.count(b"_") != tag.count(b"_"):
+            malformed.append(file_line(number, line, _misshapen(tokens, layout)))
+            continue
+        if min(ids) < 0 or max(ids) > _LARGEST:
+            reason = "an id must be a whole number from 0 to 2^63 - 1"
+            malformed.append(file_line(number, line, reason))
+            continue
+        if tag == _FIX:
+            held.ids.extend(ids)
+            held.lines.extend([number] * len(ids))
+            continue
+        buffer = buffers[tag]
+        buffer.lines.append(number)
+        buffer.ids.fromlist(ids)
+        buffer.numbers.fromlist(numbers)
+    rows = {}
+    for tag, layout in TAGS.items():
+        rows[tag] = _rows(buffers[tag], layout)
+    names = {show(tag): count for tag, count in unknown.items()}
+    return Scan(rows, _rows(held, Tag(1, 0, 0)), malformed, names, number)
+
+
+def file_line(number: int, text: bytes, reason: str) -> FileLine:
+    """A line and what is the matter with it; long lines are cut."""
+    return FileLine(number, show(text.strip()[:121]), reason)
+
+
+def show(text: bytes) -> str:
+    """Bytes as text that can be printed, at most 120 characters."""
+    shown = text.decode("utf-8", errors="backslashreplace")
+    return shown if len(shown) <= 120 else shown[:117] + "..."
+
+
+def _rows(buffer: _Buffer, tag: Tag) -> Rows:
+    lines = np.array(buffer.lines, dtype=np.int64)
+    return Rows(
+        tag.dim,
+        lines,
+        np.array(buffer.ids, dtype=np.int64).reshape(len(lines), tag.ids),
+        np.array(buffer.numbers, dtype=np.float64).reshape(len(lines), tag.numbers),
+    )
+
+
+def _unreadable(tokens: list[bytes], end: int) -> str:
+    for position, token in enumerate(tokens[1:], 1):
+        kind, what = (int, "a whole number, an id") if position < end else (float, "a number")
+        try:
+            kind(token)
+        except ValueError:
+            return f"expected {what} in column {position + 1}, got {show(token[:40])!r}"
+    return "not readable"
+
+
+def _misshapen(tokens: list[bytes], layout: Tag) -> str:
+    wanted = 1 + layout.ids + layout.numbers
+    if layout.ids == 0:
+        return "expected at least one id after FIX"
+    if len(tokens) != wanted:
+        return f"expected {wanted} columns, got {len(tokens)}"
+    return "a number holds an underscore"

@@ -1,0 +1,48 @@
+"""Information matrices: which have no square root, what to put in their place, and the root."""
+
+import numpy as np
+
+from ._lie import Doubles
+
+# Files print about six digits: a singular matrix comes back with an eigenvalue this far below 0.
+ROUNDING = 1e-5
+
+
+def symmetric(upper: Doubles, size: int) -> Doubles:
+    """Symmetric matrices from the rows of their upper triangles, (n, size (size + 1) / 2)."""
+    full = np.zeros((len(upper), size, size))
+    row, column = np.triu_indices(size)
+    full[:, row, column] = upper
+    full[:, column, row] = upper
+    return full
+
+
+def indefinite(information: Doubles) -> tuple[np.ndarray, Doubles]:
+    """Which matrices have an eigenvalue below zero by more than rounding, and the lowest ones.
+
+    They are scaled to a unit diagonal first, so that a weak direction is not taken for the
+    rounding of a strong one.
+    """
+    if information.size == 0:
+        return np.zeros(len(information), bool), np.zeros(len(information))
+    diagonal = np.einsum("eii->ei", information)
+    scale = np.sqrt(np.where(diagonal > 0, diagonal, 1))
+    with np.errstate(over="ignore"):
+        unit = np.clip(information / scale[:, :, None] / scale[:, None, :], -1e100, 1e100)
+    bad = (np.linalg.eigvalsh(unit)[:, 0] < -ROUNDING) | (diagonal < 0).any(axis=1)
+    lowest = np.zeros(len(information))
+    lowest[bad] = np.linalg.eigvalsh(information[bad])[:, 0]
+    return bad, lowest
+
+
+def isotropic(information: Doubles, dim: int) -> tuple[Doubles, np.ndarray]:
+    """`diag(a I, b I)` with the mean of each part of the diagonal, translation and rotation.
+
+    **Returns:** the matrices, and which have a mean below zero, so that there is no scale to keep.
+    """
+    diagonal = np.einsum("eii->ei", information)
+    scale = diagonal.copy()
+    scale[:, :dim] = diagonal[:, :dim].mean(axis=1, keepdims=True)
+    if diagonal.shape[1] > dim:
+        scale[:, dim:] = diagonal[:, dim:].mean(axis=1, keepdims=True)
+    return scale[:, :, None] * np.eye(diagonal.shape[1]), (scale < 0).any(axis=1)
