@@ -43,7 +43,7 @@ class Policy:
         >>> Policy.parse("singel")
         Traceback (most recent call last):
         ...
-        ValueError: unknown policy 'singel'; did you mean 'single'? Known: double, single, bf16
+        ValueError: unknown policy 'singel'; did you mean 'single'? Known: double, single, bf16, ...
     """
 
     residual: str = "float32"
@@ -143,6 +143,18 @@ PRESETS: Mapping[str, Policy] = MappingProxyType(
         "double": Policy(**dict.fromkeys(ROLES, "float64")),
         "single": Policy(),
         "bf16": Policy(compute="bfloat16", matrix="bfloat16"),
+        "bundle_adjustment": Policy(matrix="float16"),
+        "pose_graph": Policy(precondition="float16"),
+        "naive_half": Policy(**dict.fromkeys(ROLES, "float16")),
     }
 )
-"""Policies by name. `bf16`: products of bfloat16 numbers, accumulated and kept in float32."""
+"""Policies by name.
+
+- `bf16`: products of bfloat16 numbers, accumulated and kept in float32.
+- `bundle_adjustment`: products with the Jacobian of float16 numbers, summed in float32.
+- `pose_graph`: the preconditioner stored and applied in float16, summed in float32.
+- `naive_half`: everything in float16, without any scaling; it fails, and exists to show how.
+
+The mixed ones need no 64-bit types. Where these are on, poses are better kept in them:
+`"pose_graph,residual=f64,update=f64"`.
+"""

@@ -1,0 +1,156 @@
+"""The loop of conjugate gradients on normal equations, with its residual by recurrence."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+from ._results import CGNR_RESULTS
+
+# The energy that the last so many steps gained bounds the error before them from below.
+WINDOW = 8
+
+
+class Normal(NamedTuple):
+    """`J'J + damping` by products with `J` and `J'`, of flat vectors in the Krylov dtype."""
+
+    forward: Callable[[Array], Array]
+    adjoint: Callable[[Array], Array]
+    precondition: Callable[[Array], Array]
+    damping: Array
+
+
+class Outcome(eqx.Module):
+    """What the loop returns; `history[k]` is the norm of the gradient after `k` steps."""
+
+    value: Float[Array, " n"]
+    steps: Int[Array, ""]
+    history: Float[Array, " steps"]
+    result: CGNR_RESULTS
+
+
+class _State(NamedTuple):
+    x: Array
+    s: Array
+    p: Array
+    gamma: Array
+    norm: Array
+    energy: Array
+    recent: Array
+    step: Array
+    history: Array
+    bad: Array
+    residual: Array | None
+
+
+# What stopped the loop early, in the order of `_State.bad`.
+_ENDS = ("overflow", "indefinite_preconditioner", "no_curvature")
+
+
+def conjugate_gradients(
+    normal: Normal,
+    gradient: Float[Array, " n"],
+    start: Float[Array, " n"],
+    *,
+    target: Float[Array, ""],
+    rtol: Array | float,
+    max_steps: int,
+    energy: bool,
+    record: bool,
+    residual: Float[Array, " m"] | None = None,
+) -> Outcome:
+    """Solves `(J'J + damping) x = g`, given the gradient `g - (J'J + damping) start` at a start.
+
+    Stops when the norm of the gradient is at most `target`; for `energy` also when the last
+    `WINDOW` steps gained at most `rtol^2` of the energy that all steps gained. If the `residual`
+    is given the gradient is recomputed from it in each step, as in CGLS.
+    """
+    dtype = gradient.dtype
+    real = jnp.zeros((), dtype)
+    z = normal.precondition(gradient)
+    gamma = jnp.vdot(gradient, z)
+    norm = _norm(gradient)
+    history = jnp.full((max_steps + 1 if record else 0,), jnp.nan, dtype)
+    if record:
+        history = history.at[0].set(norm)
+    finite = jnp.isfinite(norm) & jnp.isfinite(gamma)
+    # A gradient of zero is no breakdown: the start is the answer.
+    bad = jnp.where(finite, jnp.where((gamma <= 0) & (norm > target), 2, 0), 1)
+    state = _State(
+        x=start,
+        s=gradient,
+        p=z,
+        gamma=gamma,
+        norm=norm,
+        energy=real,
+        recent=jnp.full((WINDOW,), jnp.inf, dtype),
+        step=jnp.zeros((), jnp.int32),
+        history=history,
+        bad=bad.astype(jnp.int32),
+        residual=residual,
+    )
+
+    def converged(state: _State) -> Array:
+        if energy:
+            small = jnp.sum(state.recent) <= jnp.asarray(rtol, dtype) ** 2 * state.energy
+            return small | (state.norm <= target)
+        return state.norm <= target
+
+    def going_on(state: _State) -> Array:
+        return (state.step < max_steps) & (state.bad == 0) & ~converged(state)
+
+    def advance(state: _State) -> _State:
+        q = normal.forward(state.p)
+        curvature = jnp.vdot(q, q) + jnp.vdot(normal.damping * state.p, state.p)
+        usable = curvature > 0
+        alpha = state.gamma / jnp.where(usable, curvature, 1)
+        if state.residual is None:
+            remaining = None
+            s = state.s - alpha * (normal.adjoint(q) + normal.damping * state.p)
+        else:
+            remaining = state.residual - alpha * q
+            s = normal.adjoint(remaining) - normal.damping * (state.x + alpha * state.p)
+        x = state.x + alpha * state.p
+        z = normal.precondition(s)
+        gamma, norm = jnp.vdot(s, z), _norm(s)
+        gain = alpha * state.gamma
+        bad = jnp.where(
+            jnp.isfinite(curvature) & jnp.isfinite(gain) & jnp.isfinite(norm) & jnp.isfinite(gamma),
+            jnp.where(~usable, 3, jnp.where((gamma <= 0) & (norm > target), 2, 0)),
+            1,
+        )
+        # After a preconditioner has failed the step before it was still good.
+        keep = (bad == 0) | (bad == 2)
+        step = state.step + 1
+        history = state.history
+        if record:
+            history = history.at[step].set(jnp.where(keep, norm, jnp.nan))
+        direction = z + gamma / state.gamma * state.p
+        return _State(
+            x=jnp.where(keep, x, state.x),
+            s=s,
+            p=direction,
+            gamma=gamma,
+            norm=norm,
+            energy=state.energy + gain,
+            recent=state.recent.at[state.step % WINDOW].set(gain),
+            step=jnp.where(keep, step, state.step),
+            history=history,
+            bad=bad.astype(jnp.int32),
+            residual=remaining,
+        )
+
+    last = jax.lax.while_loop(going_on, advance, state)
+    result = CGNR_RESULTS.where(
+        converged(last), CGNR_RESULTS.successful, CGNR_RESULTS.max_steps_reached
+    )
+    for number, name in enumerate(_ENDS, start=1):
+        result = CGNR_RESULTS.where(last.bad == number, getattr(CGNR_RESULTS, name), result)
+    return Outcome(last.x, last.step, last.history, result)
+
+
+def _norm(vector: Array) -> Array:
+    return jnp.sqrt(jnp.vdot(vector, vector))

@@ -1,0 +1,49 @@
+"""How an iterative solve ended, in sentences."""
+
+import equinox as eqx
+import lineax as lx
+
+
+class CGNR_RESULTS(eqx.Enumeration):
+    """How a solve by conjugate gradients ended; `CGNR_RESULTS[result]` is a sentence."""
+
+    successful = ""
+    max_steps_reached = (
+        "The tolerance was not reached in `max_steps` steps: raise `max_steps` or `rtol`, add "
+        "damping, or give a better preconditioner."
+    )
+    non_finite_input = (
+        "The right-hand side, its product with the matrix, or the start holds a number that is "
+        "not finite: look for it before the solve, or scale the columns of the matrix."
+    )
+    overflow = (
+        "A number became infinite or NaN during the iteration, most likely by overflow of a "
+        "narrow dtype: scale the columns of the matrix, or choose a policy with wider `product` "
+        "and `krylov`."
+    )
+    indefinite_preconditioner = (
+        "The preconditioner is not positive definite (a residual had a squared norm that is not "
+        "positive): factor it with a larger shift, or in a wider dtype."
+    )
+    no_curvature = (
+        "A search direction is annihilated by the matrix, so that the minimum is not unique in "
+        "this precision: hold a variable, add a prior, or use damping."
+    )
+
+
+_LINEAX = {
+    "successful": lx.RESULTS.successful,
+    "max_steps_reached": lx.RESULTS.max_steps_reached,
+    "non_finite_input": lx.RESULTS.nonfinite_input,
+    "overflow": lx.RESULTS.breakdown,
+    "indefinite_preconditioner": lx.RESULTS.breakdown,
+    "no_curvature": lx.RESULTS.singular,
+}
+
+
+def to_lineax(result: CGNR_RESULTS) -> lx.RESULTS:
+    """The member of `lineax.RESULTS` that comes nearest."""
+    out = lx.RESULTS.breakdown
+    for name, theirs in _LINEAX.items():
+        out = lx.RESULTS.where(result == getattr(CGNR_RESULTS, name), theirs, out)
+    return out
