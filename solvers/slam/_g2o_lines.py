@@ -12,26 +12,31 @@ from ._graph import FileLine
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """How a tag's lines look: so many ids, then so many numbers."""
+    """How a tag's lines look: so many ids, then so many numbers.
+
+    All but the first `own` numbers are an information matrix, which may repeat.
+    """
 
     ids: int
     numbers: int
     dim: int
+    own: int
 
 
 TAGS = {
-    b"VERTEX_SE2": Tag(1, 3, 2),
-    b"VERTEX_XY": Tag(1, 2, 2),
-    b"EDGE_SE2": Tag(2, 3 + 6, 2),
-    b"EDGE_SE2_XY": Tag(2, 2 + 3, 2),
-    b"VERTEX_SE3:QUAT": Tag(1, 7, 3),
-    b"VERTEX_TRACKXYZ": Tag(1, 3, 3),
-    b"EDGE_SE3:QUAT": Tag(2, 7 + 21, 3),
-    b"EDGE_SE3_TRACKXYZ": Tag(3, 3 + 6, 3),
-    b"PARAMS_SE3OFFSET": Tag(1, 7, 3),
+    b"VERTEX_SE2": Tag(1, 3, 2, 3),
+    b"VERTEX_XY": Tag(1, 2, 2, 2),
+    b"EDGE_SE2": Tag(2, 3 + 6, 2, 3),
+    b"EDGE_SE2_XY": Tag(2, 2 + 3, 2, 2),
+    b"VERTEX_SE3:QUAT": Tag(1, 7, 3, 7),
+    b"VERTEX_TRACKXYZ": Tag(1, 3, 3, 3),
+    b"EDGE_SE3:QUAT": Tag(2, 7 + 21, 3, 7),
+    b"EDGE_SE3_TRACKXYZ": Tag(3, 3 + 6, 3, 3),
+    b"PARAMS_SE3OFFSET": Tag(1, 7, 3, 7),
 }
 _FIX = b"FIX"
 _LARGEST = 2**63 - 1
+_KNOWN = 1000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +53,7 @@ class _Buffer:
     def __init__(self):
         self.lines, self.ids = array.array("q"), array.array("q")
         self.numbers = array.array("d")
+        self.known: dict[bytes, list[float]] = {}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,44 +75,50 @@ def scan(file: io.BufferedIOBase) -> Scan:
     unknown: Counter[bytes] = Counter()
     number = 0
     for number, line in enumerate(file, 1):
-        tokens = line.split()
-        if not tokens or tokens[0].startswith(b"#"):
-            continue
-        tag = tokens[0]
+        tag, *rest = line.split(None, 1) or (b"#",)
         layout = TAGS.get(tag)
         if layout is None:
-            if tag != _FIX:
+            if tag == _FIX:
+                for name in b"".join(rest).split() or (b"nothing",):
+                    _read(held, Tag(1, 0, 0, 0), number, line, name, malformed)
+            elif not tag.startswith(b"#"):
                 unknown[tag[:80]] += 1
-                continue
-            layout = Tag(len(tokens) - 1, 0, 0)
-        end = 1 + layout.ids
-        try:
-            ids = list(map(int, tokens[1:end]))
-            numbers = list(map(float, tokens[end:]))
-        except ValueError:
-            malformed.append(file_line(number, line, _unreadable(tokens, end)))
             continue
-        # Python reads 1_0 as ten.
-        if len(numbers) != layout.numbers or not ids or line.count(b"_") != tag.count(b"_"):
-            malformed.append(file_line(number, line, _misshapen(tokens, layout)))
-            continue
-        if min(ids) < 0 or max(ids) > _LARGEST:
-            reason = "an id must be a whole number from 0 to 2^63 - 1"
-            malformed.append(file_line(number, line, reason))
-            continue
-        if tag == _FIX:
-            held.ids.extend(ids)
-            held.lines.extend([number] * len(ids))
-            continue
-        buffer = buffers[tag]
+        _read(buffers[tag], layout, number, line, b"".join(rest), malformed)
+    rows = {tag: _rows(buffers[tag], layout) for tag, layout in TAGS.items()}
+    names = {show(tag): count for tag, count in unknown.items()}
+    return Scan(rows, _rows(held, Tag(1, 0, 0, 0)), malformed, names, number)
+
+
+def _read(
+    buffer: _Buffer, layout: Tag, number: int, line: bytes, rest: bytes, malformed: list[FileLine]
+) -> None:
+    """Append a line's ids and numbers to the buffer, or the line to the malformed ones."""
+    # Most files repeat few information matrices: the last columns are looked up as one text.
+    tokens = rest.split(None, layout.ids + layout.own)
+    text = tokens.pop() if len(tokens) > layout.ids + layout.own else b""
+    last = buffer.known.get(text)
+    try:
+        ids = list(map(int, tokens[: layout.ids]))
+        numbers = list(map(float, tokens[layout.ids :]))
+        if last is None:
+            last = list(map(float, text.split()))
+            if len(buffer.known) < _KNOWN and len(last) == layout.numbers - layout.own:
+                buffer.known[text] = last
+    except ValueError:
+        malformed.append(file_line(number, line, _unreadable(rest.split(), layout)))
+        return
+    # Python reads 1_0 as ten.
+    if len(ids) < layout.ids or len(numbers) + len(last) != layout.numbers or b"_" in rest:
+        malformed.append(file_line(number, line, _misshapen(rest.split(), layout)))
+    elif min(ids) < 0 or max(ids) > _LARGEST:
+        reason = "an id must be a whole number from 0 to 2^63 - 1"
+        malformed.append(file_line(number, line, reason))
+    else:
         buffer.lines.append(number)
         buffer.ids.fromlist(ids)
         buffer.numbers.fromlist(numbers)
-    rows = {}
-    for tag, layout in TAGS.items():
-        rows[tag] = _rows(buffers[tag], layout)
-    names = {show(tag): count for tag, count in unknown.items()}
-    return Scan(rows, _rows(held, Tag(1, 0, 0)), malformed, names, number)
+        buffer.numbers.fromlist(last)
 
 
 def file_line(number: int, text: bytes, reason: str) -> FileLine:
@@ -130,20 +142,20 @@ def _rows(buffer: _Buffer, tag: Tag) -> Rows:
     )
 
 
-def _unreadable(tokens: list[bytes], end: int) -> str:
-    for position, token in enumerate(tokens[1:], 1):
-        kind, what = (int, "a whole number, an id") if position < end else (float, "a number")
+def _unreadable(tokens: list[bytes], layout: Tag) -> str:
+    for position, token in enumerate(tokens):
+        kind, what = (
+            (int, "a whole number, an id") if position < layout.ids else (float, "a number")
+        )
         try:
             kind(token)
         except ValueError:
-            return f"expected {what} in column {position + 1}, got {show(token[:40])!r}"
+            return f"expected {what} in column {position + 2}, got {show(token[:40])!r}"
     return "not readable"
 
 
 def _misshapen(tokens: list[bytes], layout: Tag) -> str:
-    wanted = 1 + layout.ids + layout.numbers
-    if layout.ids == 0:
-        return "expected at least one id after FIX"
+    wanted = layout.ids + layout.numbers
     if len(tokens) != wanted:
-        return f"expected {wanted} columns, got {len(tokens)}"
+        return f"expected {1 + wanted} columns, got {1 + len(tokens)}"
     return "a number holds an underscore"

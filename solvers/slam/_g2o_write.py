@@ -59,8 +59,23 @@ def _printed(poses: Doubles) -> Doubles:
 def _rows(
     tag: str, ids: np.ndarray, numbers: Doubles, information: Doubles | None = None
 ) -> Iterator[str]:
-    if information is not None:
-        row, column = np.triu_indices(information.shape[-1])
-        numbers = np.concatenate([numbers, information[:, row, column]], axis=1)
-    for names, values in zip(ids, numbers, strict=True):
-        yield f"{tag} {' '.join(map(str, names.tolist()))} {' '.join(map(repr, values.tolist()))}\n"
+    ends = [" ".join(map(str, row)) for row in ids.tolist()]
+    if information is None:
+        for names, values in zip(ends, numbers.tolist(), strict=True):
+            yield f"{tag} {names} {_digits(values)}\n"
+        return
+    row, column = np.triu_indices(information.shape[-1])
+    upper = np.ascontiguousarray(information[:, row, column])
+    known: dict[bytes, str] = {}  # most graphs repeat few matrices
+    for names, values, matrix in zip(ends, numbers.tolist(), upper, strict=True):
+        key = matrix.tobytes()
+        text = known.get(key)
+        if text is None:
+            text = _digits(matrix.tolist())
+            if len(known) < 1000:
+                known[key] = text
+        yield f"{tag} {names} {_digits(values)} {text}\n"
+
+
+def _digits(values: list[float]) -> str:
+    return " ".join(map(repr, values))

@@ -81,7 +81,8 @@ def test_written_and_read_again(written, tmp_path, text):
         ("EDGE_SE2 0 -1 1.1 0 0.1 100 1 2 90 3 1", "an id must be"),
         ("EDGE_SE2 0 9223372036854775808 1.1 0 0.1 100 1 2 90 3 1", "an id must be"),
         ("VERTEX_SE2 1 5 5 5", "given differently on line 3"),
-        ("FIX", "at least one id"),
+        ("FIX", "a whole number, an id in column 2"),
+        ("FIX 0 x", "in column 2, got 'x'"),
     ],
 )
 def test_malformed_lines_are_named(written, line, reason):
@@ -96,9 +97,7 @@ def test_malformed_lines_are_named(written, line, reason):
 
 def test_every_malformed_line_is_named(written):
     bad = "".join(f"EDGE_SE2 0 1 {k}\n" for k in range(30))
-    with pytest.raises(
-        G2OError, match=r"(?s)30 malformed lines.*line 9.*and 20 more"
-    ) as info:
+    with pytest.raises(G2OError, match=r"(?s)30 malformed lines.*line 9.*and 20 more") as info:
         read_g2o(written(PLANE + bad))
     assert [line.number for line in info.value.lines] == list(range(9, 39))
 
