@@ -3,3 +3,9 @@
 from ._jacobian import BlockJacobian as BlockJacobian
 from ._jacobian import BlockRows as BlockRows
 from ._jacobian import TransposedBlockJacobian as TransposedBlockJacobian
+from ._jacobian import slot_pairs as slot_pairs
+from ._pattern import GramPattern as GramPattern
+from ._pattern import gram_pattern as gram_pattern
+from ._scaling import block_scaling as block_scaling
+from ._symmetric import BlockDiagonal as BlockDiagonal
+from ._symmetric import BlockSymmetric as BlockSymmetric

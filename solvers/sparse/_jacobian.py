@@ -4,11 +4,14 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsci.precision import Policy
 
+from ._pattern import GramPattern
 from ._register import register_rectangular
+from ._symmetric import BlockSymmetric
 
 
 class BlockRows(eqx.Module):
@@ -220,6 +223,37 @@ class BlockJacobian(lx.AbstractLinearOperator):
                 totals[v] = totals[v] + jax.ops.segment_sum(square, i, self.sizes[v][0])
         return tuple(totals)
 
+    def gram(self, pattern: GramPattern) -> BlockSymmetric:
+        """`J' J`, for one variable group, by a pattern that the host has found.
+
+        **Arguments:**
+
+        - `pattern`: from [`jaxsci.solvers.sparse.gram_pattern`][] for the
+            [`jaxsci.solvers.sparse.slot_pairs`][] of this matrix.
+
+        **Raises:** `ValueError` for several variable groups, or another number of pairs.
+        """
+        if len(self.sizes) != 1:
+            raise ValueError(
+                f"`BlockJacobian.gram(...)`: expected one variable group, got {len(self.sizes)}"
+            )
+        d, places = self.sizes[0][1], len(pattern.rows)
+        products = [jnp.zeros((0, d, d), self.dtype)]
+        for group in self.groups:
+            for number, b in enumerate(group.blocks):
+                products.extend(self._multiply("frd,fre->fde", a, b) for a in group.blocks[:number])
+        pairs = jnp.concatenate(products)
+        if len(pairs) != len(pattern.position):
+            raise ValueError(
+                f"`BlockJacobian.gram(pattern=...)`: expected {len(pairs)} pairs, got "
+                f"{len(pattern.position)}; make the pattern from `slot_pairs` of this matrix"
+            )
+        turned = jnp.asarray(pattern.transposed)[:, None, None]
+        pairs = jnp.where(turned, pairs.swapaxes(1, 2), pairs)
+        lower = jax.ops.segment_sum(pairs, pattern.position, places + 1)[:places]
+        rows, cols = jnp.asarray(pattern.rows), jnp.asarray(pattern.cols)
+        return BlockSymmetric(self.gram_diagonal()[0], lower, rows, cols)
+
     def transpose(self) -> "TransposedBlockJacobian":
         return TransposedBlockJacobian(self)
 
@@ -275,6 +309,28 @@ class TransposedBlockJacobian(lx.AbstractLinearOperator):
 
     def out_structure(self):
         return self.jacobian.in_structure()
+
+
+def slot_pairs(J: BlockJacobian) -> tuple[np.ndarray, np.ndarray]:
+    """The two variables of each factor and each pair of its slots: what `gram_pattern` needs.
+
+    Factor groups one after the other; in each the pairs of slots (0, 1), (0, 2), (1, 2), ...; for
+    each pair all factors.
+
+    **Raises:** `ValueError` unless there is one variable group.
+    """
+    if len(J.sizes) != 1:
+        raise ValueError(
+            f"`slot_pairs(J)`: expected one variable group, got {len(J.sizes)}; for several use "
+            "a preconditioner made for them, or CGNR, which needs no J'J"
+        )
+    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for group in J.groups:
+        for b in range(len(group.indices)):
+            for a in range(b):
+                first.append(np.asarray(group.indices[a]))
+                second.append(np.asarray(group.indices[b]))
+    return np.concatenate(first), np.concatenate(second)
 
 
 def _ends(lengths) -> list[int]:
