@@ -1,0 +1,11 @@
+"""Preconditioners: symbolic on the host once, numeric and applied inside `jit`, under a policy."""
+
+from ._base import AbstractPreconditioner as AbstractPreconditioner
+from ._cholesky import PRECONDITIONER_RESULTS as PRECONDITIONER_RESULTS
+from ._cholesky import CholeskyFactor as CholeskyFactor
+from ._cholesky import CholeskyPlan as CholeskyPlan
+from ._cholesky import IncompleteCholesky as IncompleteCholesky
+from ._jacobi import BlockJacobi as BlockJacobi
+from ._jacobi import JacobiFactor as JacobiFactor
+from ._jacobi import JacobiPlan as JacobiPlan
+from ._jacobi import PointJacobi as PointJacobi

@@ -1,0 +1,56 @@
+"""Small dense blocks: what is asked of a matrix of them, and their products and roots."""
+
+from typing import Protocol
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+
+class BlockMatrix(Protocol):
+    """What is needed of [`jaxsci.solvers.sparse.BlockSymmetric`][]."""
+
+    @property
+    def diagonal(self) -> Float[Array, "N d d"]: ...
+    @property
+    def lower(self) -> Float[Array, "E d d"]: ...
+
+
+def check_matrix(name: str, H: BlockMatrix, count: int, dim: int, given: int) -> None:
+    """**Raises:** `ValueError` unless the blocks have the sizes of the plan."""
+    expected = ((count, dim, dim), (given, dim, dim))
+    if (H.diagonal.shape, H.lower.shape) != expected:
+        raise ValueError(
+            f"`{name}.factor(H)`: expected blocks of shapes {expected[0]} and {expected[1]}, as "
+            f"planned, got {H.diagonal.shape} and {H.lower.shape}; plan again for this graph"
+        )
+
+
+def regular_diagonal(
+    diagonal: Float[Array, "N d d"], damping: Float[Array, ""] | float
+) -> Float[Array, "N d d"]:
+    """The damped diagonal blocks, with a 1 where a variable does not act at all."""
+    identity = jnp.eye(diagonal.shape[1], dtype=diagonal.dtype)[None]
+    damped = diagonal + jnp.asarray(damping, diagonal.dtype) * identity
+    idle = jnp.diagonal(damped, axis1=1, axis2=2) <= 0
+    return damped + jnp.where(idle[:, :, None], identity, jnp.zeros_like(damped))
+
+
+def times(a: Array, b: Array) -> Array:
+    """`A B` for batches of small matrices.
+
+    As sums of products: in a batch of them each would cost a call to a library.
+    """
+    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
+
+
+def times_transpose(a: Array, b: Array) -> Array:
+    """`A B'` for batches of small matrices."""
+    return (a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+
+
+def inverse_root(blocks: Float[Array, "w d d"]) -> Float[Array, "w d d"]:
+    """`X` with `X S X' = I`, lower triangular; NaN where `S` is not positive definite."""
+    root = jax.lax.linalg.cholesky(blocks, symmetrize_input=False)
+    identity = jnp.broadcast_to(jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks.shape)
+    return jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)

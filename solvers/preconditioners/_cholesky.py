@@ -1,0 +1,228 @@
+"""Block incomplete Cholesky: symbolic on the host once, numeric and solves inside `jit`."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxsci.errors import lookup
+from jaxsci.precision import Policy
+
+from ._base import AbstractPreconditioner, dtypes
+from ._blocks import BlockMatrix, check_matrix, regular_diagonal
+from ._elimination import Elimination, elimination
+from ._orders import ORDERS, elimination_order
+from ._pattern import check_pattern, fill_pattern, levels
+from ._rounding import block_product, is_narrow, unit, unit_blocks
+from ._sweep import Sweep, sweep
+
+
+class PRECONDITIONER_RESULTS(eqx.Enumeration):
+    """How a factorisation ended."""
+
+    successful = ""
+    shifted = (
+        "A pivot was not positive definite, so that a multiple of the matrix's diagonal was added "
+        "(see `shift`). The preconditioner works, if less well; try more `fill` or another `order`."
+    )
+    breakdown = (
+        "No shift made the pivots positive definite, so that the identity is used instead: the "
+        "matrix holds a number that is not finite, or is far from positive semidefinite. Check "
+        "the Jacobian and its weights."
+    )
+
+
+class IncompleteCholesky(eqx.Module):
+    """Block incomplete Cholesky, IC(`fill`): `H ~ C (I + L) (I + L') C'`, `C` block diagonal.
+
+    Fill is kept where it comes from at most `fill` steps of elimination. A factor that breaks down
+    is tried again with a growing multiple of the diagonal of `H` added.
+
+    **Arguments:**
+
+    - `order`: `"rcm"` (reverse Cuthill-McKee: fewest iterations for `fill=0`, but many levels),
+        `"amd"` (minimum degree: few levels), `"natural"`.
+    - `fill`: the level of fill; 0 keeps the pattern of `H`.
+    - `width`: rows per step of a solve: small on a CPU, where steps are cheap; large on a GPU.
+
+    **Raises:** `ValueError` for an unknown order, or for negative or zero numbers.
+    """
+
+    order: str = eqx.field(static=True, default="rcm")
+    fill: int = eqx.field(static=True, default=0)
+    width: int = eqx.field(static=True, default=32)
+
+    def __check_init__(self):
+        lookup("order", self.order, ORDERS)
+        for name, least in (("fill", 0), ("width", 1)):
+            if getattr(self, name) < least:
+                raise ValueError(
+                    f"`IncompleteCholesky({name}=...)`: expected at least {least}, got "
+                    f"{getattr(self, name)}"
+                )
+
+    def plan(self, rows: np.ndarray, cols: np.ndarray, N: int, d: int) -> "CholeskyPlan":
+        """The symbolic phase, on the host, once per graph.
+
+        **Arguments:** `rows > cols`: the strictly lower blocks of `H`, each once; `N` variables of
+        dimension `d`.
+
+        **Raises:** `ValueError` if the pattern is not of that kind.
+        """
+        rows, cols = np.asarray(rows), np.asarray(cols)
+        check_pattern("IncompleteCholesky", rows, cols, N)
+        rows, cols = rows.astype(np.int64), cols.astype(np.int64)
+        order = elimination_order(self.order, rows, cols, N)
+        rank = np.empty(N, np.int64)
+        rank[order] = np.arange(N)
+        i, j = rank[rows], rank[cols]
+        i, j = fill_pattern(np.maximum(i, j), np.minimum(i, j), N, self.fill)
+        level, reverse_level = levels(i, j, N), levels(j, i, N)
+        slots = _slots(len(i), N)
+        forward = sweep(i, j, N, level, self.width, slots)
+        backward = sweep(j, i, N, reverse_level, self.width, slots)
+        steps = elimination((rows, cols), order, i, j, level, self.width, 1)
+        return CholeskyPlan(
+            steps,
+            forward,
+            backward,
+            into=jnp.asarray(order, jnp.int32)[forward.order],
+            between=_inverse(forward.order)[backward.order],
+            out=_inverse(backward.order)[jnp.asarray(rank, jnp.int32)],
+            count=N,
+            dim=d,
+            given=len(rows),
+        )
+
+
+class CholeskyPlan(eqx.Module):
+    """The symbolic phase of [`jaxsci.solvers.preconditioners.IncompleteCholesky`][].
+
+    Arrays of integers, in padded sizes: graphs of like size share what is compiled.
+    """
+
+    elimination: Elimination
+    forward: Sweep
+    backward: Sweep
+    into: Int[Array, " N"]
+    between: Int[Array, " N"]
+    out: Int[Array, " N"]
+    count: int = eqx.field(static=True)
+    dim: int = eqx.field(static=True)
+    given: int = eqx.field(static=True)
+
+    def factor(
+        self,
+        H: BlockMatrix,
+        *,
+        policy: Policy | None = None,
+        damping: Float[Array, ""] | float = 0.0,
+    ) -> "CholeskyFactor":
+        """The numeric phase, `M ~ (H + damping)^-1`, inside `jit`.
+
+        Computed in the dtype of the role `krylov`, stored in that of `precondition`. A variable
+        whose block is zero (held) keeps what it is given.
+
+        **Raises:** `ValueError` if `H` does not have the sizes of the plan.
+        """
+        check_matrix("CholeskyPlan", H, self.count, self.dim, self.given)
+        wide, stored = dtypes(policy, H.diagonal.dtype)
+        diagonal, lower = regular_diagonal(H.diagonal.astype(wide), damping), H.lower.astype(wide)
+        X, L, shift, result = _shifted(self.elimination, diagonal, lower, stored)
+        blocks, scale = unit_blocks(X, stored) if is_narrow(stored, wide) else (X, None)
+        return CholeskyFactor(
+            plan=self,
+            blocks=blocks,
+            scale=scale,
+            forward=self.forward.gather(L, stored),
+            backward=self.backward.gather(L.swapaxes(1, 2), stored),
+            shift=shift,
+            result=result,
+            size=self.count * self.dim,
+            dtype=wide,
+        )
+
+
+class CholeskyFactor(AbstractPreconditioner):
+    """`M = C'^-1 (I + L')^-1 (I + L)^-1 C^-1`: two triangular solves by levels.
+
+    - `shift`: the multiple of the diagonal of `H` that was added; 0 unless a pivot failed.
+    - `result`: a member of [`jaxsci.solvers.preconditioners.PRECONDITIONER_RESULTS`][].
+    """
+
+    plan: CholeskyPlan
+    blocks: Float[Array, "N d d"]
+    scale: Float[Array, " N"] | None
+    forward: Float[Array, "S w d k d"]
+    backward: Float[Array, "T w d k d"]
+    shift: Float[Array, ""]
+    result: PRECONDITIONER_RESULTS
+    size: int = eqx.field(static=True)
+    dtype: str = eqx.field(static=True)
+
+    def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+        plan = self.plan
+        x = vector.astype(self.dtype).reshape(plan.count, plan.dim)
+        x, first = self._scaled(x)
+        x = block_product(self.blocks, x)
+        x, second = self._unit(plan.forward.solve(self.forward, x[plan.into]))
+        x = plan.backward.solve(self.backward, x[plan.between])[plan.out]
+        x, third = self._unit(x)
+        x = block_product(self.blocks.swapaxes(1, 2), x)
+        if self.scale is not None:
+            x = x * self.scale[:, None] * (first * second * third)
+        return x.ravel()
+
+    def _scaled(self, x: Array) -> tuple[Array, Array | float]:
+        return (x, 1.0) if self.scale is None else unit(x * self.scale[:, None])
+
+    def _unit(self, x: Array) -> tuple[Array, Array | float]:
+        return (x, 1.0) if self.scale is None else unit(x)
+
+
+def _slots(entries: int, count: int) -> int:
+    """Neighbours per step: near the average, so that little is padded and few rows need two."""
+    return 1 << max(0, round(np.log2(max(1.0, entries / max(count, 1)))))
+
+
+def _inverse(order: Int[Array, " N"]) -> Int[Array, " N"]:
+    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
+
+
+_FIRST_SHIFT, _SHIFT_GROWTH, _TRIES = 1e-3, 4.0, 10
+
+
+def _shifted(
+    program: Elimination, diagonal: Float[Array, "N d d"], lower: Float[Array, "A d d"], stored: str
+):
+    """The first factor that does not break down, of those with growing shifts."""
+    identity = jnp.eye(diagonal.shape[1], dtype=diagonal.dtype)[None]
+    # Smaller pivots are rounding errors, or give entries that the stored dtype cannot hold.
+    eps = jnp.finfo(diagonal.dtype).eps
+    least = max(8 * float(eps), 8 / float(jnp.finfo(stored).max))
+    size = jnp.diagonal(diagonal, axis1=1, axis2=2)
+
+    def attempt(state):
+        tried, shift = state[0], state[1]
+        X, L = program.run(diagonal + shift * identity * diagonal, lower)
+        pivots = jnp.diagonal(X, axis1=1, axis2=2) ** 2 * size
+        ok = jnp.isfinite(X).all() & jnp.isfinite(L).all() & (pivots * least < 1).all()
+        further = jnp.where(shift > 0, shift * _SHIFT_GROWTH, jnp.asarray(_FIRST_SHIFT, size.dtype))
+        return tried + 1, jnp.where(ok, shift, further), ok, X, L
+
+    start = (
+        jnp.zeros((), jnp.int32),
+        jnp.zeros((), size.dtype),
+        jnp.zeros((), bool),
+        jnp.zeros_like(diagonal),
+        jnp.zeros((len(program.entries), *diagonal.shape[1:]), diagonal.dtype),
+    )
+    _, shift, ok, X, L = jax.lax.while_loop(
+        lambda state: ~state[2] & (state[0] < _TRIES), attempt, start
+    )
+    X = jnp.where(ok, X, jnp.broadcast_to(identity, X.shape))
+    L = jnp.where(ok, L, jnp.zeros_like(L))
+    results = PRECONDITIONER_RESULTS
+    result = results.where(shift > 0, results.shifted, results.successful)
+    return X, L, shift, results.where(ok, result, results.breakdown)

@@ -1,0 +1,216 @@
+"""Incomplete Cholesky against dense factorisations and a plain loop, in float64."""
+
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+import pytest
+
+from jaxsci.solvers.preconditioners import (
+    PRECONDITIONER_RESULTS,
+    BlockJacobi,
+    CholeskyFactor,
+    IncompleteCholesky,
+    PointJacobi,
+)
+
+
+class Matrix:
+    """A block symmetric matrix as plain arrays."""
+
+    def __init__(self, diagonal, lower):
+        self.diagonal, self.lower = jnp.asarray(diagonal), jnp.asarray(lower)
+
+
+N, D = 14, 2
+
+
+def graph(seed=0, extra=14):
+    """A connected graph: a chain, then random pairs."""
+    rng = np.random.default_rng(seed)
+    pairs = {(i + 1, i) for i in range(N - 1)}
+    while len(pairs) < N - 1 + extra:
+        i, j = sorted(rng.choice(N, 2, replace=False).tolist(), reverse=True)
+        pairs.add((i, j))
+    rows, cols = np.array(sorted(pairs)).T
+    return rows, cols
+
+
+def matrix(rows, cols, seed=1, prior=0.1):
+    """A pose-graph-like matrix: J'J of random relative measurements, plus a prior."""
+    rng = np.random.default_rng(seed)
+    A, B = rng.standard_normal((2, len(rows), D, D)) * 0.3
+    A, B = A + np.eye(D), B - np.eye(D)
+    diagonal = np.tile(prior * np.eye(D), (N, 1, 1))
+    np.add.at(diagonal, rows, A.transpose(0, 2, 1) @ A)
+    np.add.at(diagonal, cols, B.transpose(0, 2, 1) @ B)
+    return diagonal, A.transpose(0, 2, 1) @ B
+
+
+def dense(rows, cols, diagonal, lower):
+    H = np.zeros((N, D, N, D))
+    H[np.arange(N), :, np.arange(N)] = diagonal
+    H[rows, :, cols] = lower
+    H[cols, :, rows] = lower.transpose(0, 2, 1)
+    return H.reshape(N * D, N * D)
+
+
+def incomplete(H, rows, cols, order):
+    """Block IC(0) in the given order, by the textbook's loops."""
+    p = np.asarray(order)
+    A = H.reshape(N, D, N, D).transpose(0, 2, 1, 3)[p][:, p]
+    keep = np.eye(N, dtype=bool)
+    keep[rows, cols] = keep[cols, rows] = True
+    keep = keep[p][:, p]
+    L = np.zeros_like(A)
+    for j in range(N):
+        S = A[j, j] - sum(L[j, k] @ L[j, k].T for k in range(j))
+        L[j, j] = np.linalg.cholesky(S)
+        for i in range(j + 1, N):
+            if keep[i, j]:
+                S = A[i, j] - sum((L[i, k] @ L[j, k].T for k in range(j)), np.zeros((D, D)))
+                L[i, j] = S @ np.linalg.inv(L[j, j]).T
+    L = L.transpose(0, 2, 1, 3).reshape(N * D, N * D)
+    back = np.argsort(p)
+    M = np.linalg.inv(L @ L.T).reshape(N, D, N, D)[back][:, :, back]
+    return M.reshape(N * D, N * D)
+
+
+@jax.jit
+def factor_and_apply(plan, diagonal, lower, damping, vectors):
+    factor = plan.factor(Matrix(diagonal, lower), damping=damping)
+    return jax.vmap(factor.mv)(vectors), factor.shift, factor.result
+
+
+def applied(plan, diagonal, lower, damping=0.0):
+    """The whole of `M`, and what happened."""
+    dtype = jnp.result_type(float)
+    diagonal, lower = jnp.asarray(diagonal, dtype), jnp.asarray(lower, dtype)
+    M, shift, result = factor_and_apply(
+        plan, diagonal, lower, jnp.asarray(damping, dtype), jnp.eye(N * D, dtype=dtype)
+    )
+    return np.asarray(M, np.float64).T, float(shift), result
+
+
+def test_ic0_is_the_textbooks(x64):
+    rows, cols = graph()
+    H = dense(rows, cols, *matrix(rows, cols))
+    plan = IncompleteCholesky("natural", width=4).plan(rows, cols, N, D)
+    M, shift, result = applied(plan, *matrix(rows, cols), damping=0.2)
+    expected = incomplete(H + 0.2 * np.eye(N * D), rows, cols, range(N))
+    np.testing.assert_allclose(M, expected, rtol=0, atol=1e-12 * abs(expected).max())
+    assert shift == 0 and result == PRECONDITIONER_RESULTS.successful
+
+
+@pytest.mark.parametrize("order", ["rcm", "amd"])
+def test_full_fill_is_the_inverse(order):
+    rows, cols = graph()
+    diagonal, lower = matrix(rows, cols)
+    plan = IncompleteCholesky(order, fill=N, width=4).plan(rows, cols, N, D)
+    M, shift, _ = applied(plan, diagonal, lower)
+    expected = np.linalg.inv(dense(rows, cols, diagonal, lower))
+    assert shift == 0
+    np.testing.assert_allclose(M, expected, rtol=0, atol=1e-4 * abs(expected).max())
+
+
+def test_shift_on_breakdown():
+    rows, cols = graph()
+    diagonal, lower = matrix(rows, cols)
+    plan = IncompleteCholesky("natural", width=4).plan(rows, cols, N, D)
+    M, shift, result = applied(plan, diagonal * 0.5, lower)
+    assert shift > 0 and result == PRECONDITIONER_RESULTS.shifted
+    assert np.linalg.eigvalsh((M + M.T) / 2).min() > 0
+    M, _, result = applied(plan, np.full_like(diagonal, np.nan), lower)
+    assert result == PRECONDITIONER_RESULTS.breakdown
+    np.testing.assert_array_equal(M, np.eye(N * D))
+
+
+def test_held_variable_keeps_its_entries():
+    rows, cols = graph()
+    diagonal, lower = matrix(rows, cols)
+    diagonal[0] = 0
+    lower[(rows == 0) | (cols == 0)] = 0
+    plan = IncompleteCholesky("rcm", width=4).plan(rows, cols, N, D)
+    M, shift, _ = applied(plan, diagonal, lower)
+    assert shift == 0
+    np.testing.assert_array_equal(M[:D], np.eye(D, N * D))
+
+
+def test_in_lineax_and_under_vmap():
+    rows, cols = graph()
+    diagonal, lower = (jnp.asarray(a, jnp.float32) for a in matrix(rows, cols))
+    H = lx.MatrixLinearOperator(
+        jnp.asarray(dense(rows, cols, *matrix(rows, cols)), jnp.float32),
+        lx.positive_semidefinite_tag,
+    )
+    plan = IncompleteCholesky(width=4).plan(rows, cols, N, D)
+
+    @jax.jit
+    @jax.vmap
+    def solve(scale, b):
+        factor = plan.factor(Matrix(scale * diagonal, scale * lower))
+        options = {"preconditioner": factor}
+        return lx.linear_solve(H, b, lx.CG(1e-6, 1e-6), options=options, throw=False).value
+
+    b = jax.random.normal(jax.random.key(0), (2, N * D))
+    x = solve(jnp.array([1.0, 3.0]), b)
+    np.testing.assert_allclose(np.asarray(x) @ np.asarray(H.as_matrix()), b, atol=1e-3)
+
+
+def test_same_size_means_one_compilation():
+    jax.clear_caches()
+    for seed in (0, 3):
+        rows, cols = graph(seed)
+        applied(IncompleteCholesky(width=4).plan(rows, cols, N, D), *matrix(rows, cols))
+    assert factor_and_apply._cache_size() == 1
+
+
+def test_operator():
+    rows, cols = graph()
+    plan = IncompleteCholesky("natural", width=4).plan(rows, cols, N, D)
+    factor = plan.factor(Matrix(*(jnp.asarray(a, jnp.float32) for a in matrix(rows, cols))))
+    assert isinstance(factor, CholeskyFactor)
+    assert lx.is_positive_semidefinite(factor) and lx.is_symmetric(factor)
+    assert factor.T is factor and factor.in_size() == N * D
+    np.testing.assert_allclose(
+        lx.diagonal(factor), jnp.diagonal(lx.materialise(factor).as_matrix())
+    )
+
+
+@pytest.mark.parametrize("settings", [BlockJacobi(), PointJacobi()])
+def test_jacobi(settings):
+    rows, cols = graph()
+    diagonal, lower = matrix(rows, cols)
+    blocks = diagonal + 0.3 * np.eye(D)
+    if isinstance(settings, PointJacobi):
+        blocks = blocks * np.eye(D)
+    v = np.random.default_rng(2).standard_normal((N, D)).astype(np.float32)
+    factor = settings.plan(rows, cols, N, D).factor(
+        Matrix(diagonal.astype(np.float32), lower.astype(np.float32)), damping=0.3
+    )
+    expected = np.linalg.solve(blocks, v[..., None]).ravel()
+    np.testing.assert_allclose(factor.mv(jnp.asarray(v.ravel())), expected, rtol=2e-5, atol=1e-6)
+
+
+def test_jacobi_of_groups_and_singular_blocks():
+    single = jnp.array([[[0.0]], [[4.0]]])
+    indefinite = jnp.array([[[1.0, 2.0], [2.0, 1.0]]])
+    factor = BlockJacobi().plan().factor((single, indefinite))
+    np.testing.assert_allclose(factor.mv(jnp.ones(4)), [1, 0.25, 1, 1])
+
+
+def test_bad_input():
+    rows, cols = graph()
+    with pytest.raises(ValueError, match="unknown order 'rmc'; did you mean 'rcm'"):
+        IncompleteCholesky("rmc")
+    with pytest.raises(ValueError, match="fill=.*at least 0"):
+        IncompleteCholesky(fill=-1)
+    with pytest.raises(ValueError, match="rows > cols"):
+        IncompleteCholesky().plan(cols, rows, N, D)
+    with pytest.raises(ValueError, match="occurs twice"):
+        IncompleteCholesky().plan(np.repeat(rows, 2), np.repeat(cols, 2), N, D)
+    with pytest.raises(ValueError, match="0 <= cols"):
+        IncompleteCholesky().plan(rows, cols, N - 1, D)
+    plan = IncompleteCholesky(width=4).plan(rows, cols, N, D)
+    with pytest.raises(ValueError, match="plan again"):
+        plan.factor(Matrix(np.zeros((N, D, D)), np.zeros((3, D, D))))
