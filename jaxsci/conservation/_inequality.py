@@ -226,7 +226,14 @@ def _project(
     # The value of the one, the derivative of the other (snapping, too, depends on the bound).
     value = lax.stop_gradient(chosen) + (value - lax.stop_gradient(value))
 
-    converged = optimality <= 8.0 * eps**0.5
+    feasible = jnp.all(inequality.slack(chosen) >= 0.0)
+    if equality is not None:
+        left, rounding = equality.residual(chosen), 4.0 * eps * equality.magnitude(chosen)
+        feasible = feasible & jnp.all(jnp.abs(left) <= rounding)
+    # Where the set has no interior the multipliers are large and drown optimality in rounding:
+    # then a field that holds exactly need be optimal only as far as can be told.
+    noise = 32.0 * eps * jnp.max(jnp.abs(offset) + matmul(jnp.abs(frozen.gram), jnp.abs(final)))
+    converged = (optimality <= 8.0 * eps**0.5) | feasible & (optimality <= noise)
     result = INEQUALITY_RESULTS.where(
         converged, INEQUALITY_RESULTS.successful, INEQUALITY_RESULTS.max_steps_reached
     )

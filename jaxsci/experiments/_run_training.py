@@ -68,14 +68,14 @@ def train_surrogate(
 
 def _optimiser(budget: Budget) -> optax.GradientTransformation:
     if not budget.decay:
-        return optax.adam(budget.learning_rate)
+        return optax.flatten(optax.adam(budget.learning_rate))
     steps = budget.epochs * max(1, budget.functions // budget.batch_size)
     rate = budget.learning_rate
     schedule = optax.warmup_cosine_decay_schedule(
         rate / 10, rate, max(1, min(100, steps // 5)), steps, rate / 100
     )
     # A large step early on, when the predicted standard deviations shrink, costs many later ones.
-    return optax.chain(optax.clip_by_global_norm(100.0), optax.adam(schedule))
+    return optax.chain(optax.clip_by_global_norm(100.0), optax.flatten(optax.adam(schedule)))
 
 
 def _mean_loss(

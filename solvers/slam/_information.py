@@ -51,3 +51,22 @@ def isotropic(information: Doubles, dim: int) -> tuple[Doubles, np.ndarray]:
     if diagonal.shape[1] > dim:
         scale[:, dim:] = diagonal[:, dim:].mean(axis=1, keepdims=True)
     return scale[:, :, None] * np.eye(diagonal.shape[1]), (scale < 0).any(axis=1)
+
+
+def root(information: Doubles) -> Doubles:
+    """`W` with `W'W` the information matrix; eigenvalues below zero by rounding count as zero.
+
+    **Raises:** `ValueError` naming the first matrix that is not positive semidefinite.
+    """
+    bad, lowest = indefinite(information)
+    if bad.any():
+        edge = int(bad.argmax())
+        raise ValueError(
+            f"an information matrix must be positive semidefinite, got eigenvalue "
+            f"{lowest[edge]:.3g} in edge {edge} ({int(bad.sum())} such); read the file with "
+            "information='isotropic'"
+        )
+    with contextlib.suppress(np.linalg.LinAlgError):
+        return np.linalg.cholesky(information).transpose(0, 2, 1)
+    value, vector = np.linalg.eigh(information)
+    return np.asarray(np.sqrt(np.maximum(value, 0))[:, :, None] * vector.transpose(0, 2, 1))

@@ -8,7 +8,7 @@ types are on; inside compiled code the groups are jaxlie's. SE(2) is `(cos, sin,
 import numpy as np
 from numpy.typing import NDArray
 
-Doubles = NDArray[np.float64]
+Doubles = NDArray[np.floating]
 
 # Below this angle the closed forms lose more digits than their series has error.
 _SMALL = 1e-4

@@ -263,11 +263,12 @@ class BlockJacobian(lx.AbstractLinearOperator):
         for group in self.groups:
             factors, rows = group.shape
             dense = jnp.zeros((factors, rows, starts[-1]), self.dtype)
-            at = jnp.arange(factors)[:, None, None], jnp.arange(rows)[None, :, None]
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
-                d = self.sizes[v][1]
-                column = starts[v] + index[:, None, None] * d + jnp.arange(d)[None, None, :]
-                dense = dense.at[(*at, column)].add(block.astype(self.dtype))
+                d, kind = self.sizes[v][1], index.dtype
+                row = jnp.arange(factors, dtype=kind)[:, None, None]
+                within = jnp.arange(rows, dtype=kind)[None, :, None]
+                column = starts[v] + index[:, None, None] * d + jnp.arange(d, dtype=kind)[None, None]
+                dense = dense.at[row, within, column].add(block.astype(self.dtype))
             parts.append(dense.reshape(factors * rows, -1))
         return jnp.concatenate(parts)
 

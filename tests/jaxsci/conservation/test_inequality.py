@@ -245,10 +245,23 @@ def test_points_of_variance_zero_stay(x64):
 def test_a_total_of_zero_leaves_only_zero(name, dtype):
     """Feasible, but without an interior: what mass 0 at the initial time means."""
     with jax.enable_x64(dtype == np.float64):
-        mean, cov = problem(3, N, dtype)
-        updated, certificate = solve(mean, cov, SETS[name], total(mean, dtype, 0.0))
-        assert INEQUALITY_RESULTS[certificate.result] == ""
-        np.testing.assert_array_equal(updated.mean, np.zeros(N))
+        for seed in range(8):
+            mean, cov = problem(seed, N, dtype)
+            updated, certificate = solve(mean, cov, SETS[name], total(mean, dtype, 0.0))
+            assert INEQUALITY_RESULTS[certificate.result] == ""
+            np.testing.assert_array_equal(updated.mean, np.zeros(N))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_slightly_negative_total_is_refused(dtype):
+    """The other side of the edge that a total of zero is on."""
+    with jax.enable_x64(dtype == np.float64):
+        for seed in range(8):
+            mean, cov = problem(seed, N, dtype)
+            equality = total(mean, dtype, -100 * np.sqrt(np.finfo(dtype).eps))
+            updated, certificate = solve(mean, cov, Nonnegative(), equality)
+            assert INEQUALITY_RESULTS[certificate.result] != ""
+            assert np.isnan(updated.mean).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
