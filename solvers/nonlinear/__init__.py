@@ -1,0 +1,30 @@
+"""Nonlinear least squares on manifolds: problems, factors, kernels, minimisation."""
+
+from ._between import between as between
+from ._between import prior as prior
+from ._kernel import AbstractKernel as AbstractKernel
+from ._kernel import Cauchy as Cauchy
+from ._kernel import GemanMcClure as GemanMcClure
+from ._kernel import Huber as Huber
+from ._linear import AbstractLinear as AbstractLinear
+from ._linear import Dense as Dense
+from ._linear import Iterative as Iterative
+from ._linearise import cost as cost
+from ._linearise import linearise as linearise
+from ._manifold import AbstractManifold as AbstractManifold
+from ._manifold import Euclidean as Euclidean
+from ._manifold import LieGroup as LieGroup
+from ._method import AbstractMethod as AbstractMethod
+from ._method import DogLeg as DogLeg
+from ._method import GaussNewton as GaussNewton
+from ._method import LevenbergMarquardt as LevenbergMarquardt
+from ._minimise import minimise as minimise
+from ._motion import SE2 as SE2
+from ._motion import SE3 as SE3
+from ._motion import AbstractMotion as AbstractMotion
+from ._problem import Factors as Factors
+from ._problem import Problem as Problem
+from ._problem import Variables as Variables
+from ._results import MINIMISE_RESULTS as MINIMISE_RESULTS
+from ._results import History as History
+from ._results import Solution as Solution

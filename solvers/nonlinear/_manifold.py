@@ -1,0 +1,149 @@
+"""Where variables live: a space with a tangent at each point, and a way to step along it."""
+
+import abc
+import contextlib
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import jaxlie
+from jaxtyping import Array, Float
+
+from jaxsci.precision import two_sum
+
+
+class AbstractManifold(eqx.Module):
+    """A space whose points are arrays, and whose steps are tangent vectors.
+
+    A subclass says the sizes `ambient` (of a point) and `dim` (of a step), and how to step. All
+    methods take one point; the solvers `vmap`.
+
+    - `retract(x, delta)`: the point reached from `x` by `delta`; `retract(x, 0) == x`.
+    - `local(x, y)`: the step from `x` to `y`; `retract(x, local(x, y)) == y`.
+    - `increment(x, delta)`: `retract(x, delta) - x`. Override it where the difference can be
+        computed with an error relative to `delta`, not to `x`: the compensated update adds it to
+        a pair of numbers, and is as accurate as it is.
+
+    !!! example
+        >>> from typing import ClassVar
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.solvers.nonlinear import AbstractManifold
+        >>> class Positive(AbstractManifold):
+        ...     ambient: ClassVar[int] = 1
+        ...     dim: ClassVar[int] = 1
+        ...     def retract(self, x, delta):
+        ...         return x * jnp.exp(delta)
+        ...     def local(self, x, y):
+        ...         return jnp.log(y / x)
+        >>> float(Positive().retract(jnp.ones(1), jnp.zeros(1))[0])
+        1.0
+    """
+
+    ambient: eqx.AbstractVar[int]
+    dim: eqx.AbstractVar[int]
+
+    @abc.abstractmethod
+    def retract(self, x: Float[Array, " ambient"], delta: Float[Array, " dim"]) -> Array:
+        """The point reached from `x` by the step `delta`."""
+
+    @abc.abstractmethod
+    def local(self, x: Float[Array, " ambient"], y: Float[Array, " ambient"]) -> Array:
+        """The step from `x` to `y`."""
+
+    def increment(self, x: Float[Array, " ambient"], delta: Float[Array, " dim"]) -> Array:
+        """`retract(x, delta) - x`."""
+        return self.retract(x, delta) - x
+
+
+class Euclidean(AbstractManifold):
+    """R^n: points and steps are vectors. **Arguments:** `dim`: n."""
+
+    dim: int = eqx.field(static=True)
+
+    def __check_init__(self):
+        if self.dim < 1:
+            raise ValueError(f"`Euclidean(dim=...)`: expected at least 1, got {self.dim}")
+
+    @property
+    def ambient(self) -> int:
+        return self.dim
+
+    def retract(self, x, delta):
+        return x + delta
+
+    def local(self, x, y):
+        return y - x
+
+    def increment(self, x, delta):
+        return delta
+
+
+class LieGroup(AbstractManifold):
+    """Any group of jaxlie (`jaxlie.SO2`, `jaxlie.SO3`, ...), stepped along by `x Exp(delta)`.
+
+    For rigid motions use [`jaxsci.solvers.nonlinear.SE2`][] and [`jaxsci.solvers.nonlinear.SE3`][]:
+    they have the parameters of jaxlie's, keep float32 where 64-bit types are on, and know their
+    Jacobians.
+
+    **Arguments:** `group`: a class of jaxlie.
+    """
+
+    group: Any = eqx.field(static=True)
+
+    def __check_init__(self):
+        if not (isinstance(self.group, type) and issubclass(self.group, jaxlie.MatrixLieGroup)):
+            raise TypeError(f"`LieGroup(group=...)`: expected a group of jaxlie, got {self.group}")
+
+    @property
+    def ambient(self) -> int:
+        return self.group.parameters_dim
+
+    @property
+    def dim(self) -> int:
+        return self.group.tangent_dim
+
+    def retract(self, x, delta):
+        with _loosely():
+            moved = self.group(x) @ self.group.exp(delta)
+            return moved.normalize().parameters().astype(x.dtype)
+
+    def local(self, x, y):
+        with _loosely():
+            return (self.group(x).inverse() @ self.group(y)).log().astype(x.dtype)
+
+
+@contextlib.contextmanager
+def _loosely():
+    """jaxlie multiplies floats by tables of integers, and matrices by vectors."""
+    with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+        yield
+
+
+def retract(manifold: AbstractManifold, x: Array, delta: Array) -> Array:
+    """Steps of many points: `(N, ambient)` and `(N, dim)`."""
+    return jax.vmap(manifold.retract)(x, delta)
+
+
+def retract_pair(
+    manifold: AbstractManifold, high: Array, low: Array, delta: Array
+) -> tuple[Array, Array]:
+    """A step of points that are carried as unevaluated sums `high + low`.
+
+    The rounding of `high` is caught by `low`, so that the error is relative to the step; at the
+    optimum, where steps are small, the points are as good as in twice the precision.
+    """
+    added = jax.vmap(manifold.increment)(high, delta)
+    total, lost = two_sum(high, added)
+    return two_sum(total, lost + low)
+
+
+def split(x: Array, dtype: Any) -> tuple[Array, Array]:
+    """`x` as a sum of two numbers of a narrower dtype."""
+    high = x.astype(dtype)
+    return high, (x - high.astype(x.dtype)).astype(dtype)
+
+
+def norm2(x: Array) -> Array:
+    """The sum of squares along the last axis."""
+    return jnp.sum(jnp.square(x), axis=-1)
