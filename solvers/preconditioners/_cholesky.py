@@ -15,7 +15,7 @@ from ._elimination import Elimination, elimination
 from ._orders import ORDERS, elimination_order
 from ._pattern import check_pattern, fill_pattern, levels
 from ._rounding import block_product, is_narrow, unit, unit_blocks
-from ._sweep import Sweep, sweep
+from ._sweep import Sweep, slots_for, sweep
 
 
 class PRECONDITIONER_RESULTS(eqx.Enumeration):
@@ -74,22 +74,21 @@ class IncompleteCholesky(eqx.Module):
         check_pattern("IncompleteCholesky", rows, cols, N)
         rows, cols = rows.astype(np.int64), cols.astype(np.int64)
         order = elimination_order(self.order, rows, cols, N)
-        rank = np.empty(N, np.int64)
-        rank[order] = np.arange(N)
+        rank = _inverse(order)
         i, j = rank[rows], rank[cols]
         i, j = fill_pattern(np.maximum(i, j), np.minimum(i, j), N, self.fill)
         level, reverse_level = levels(i, j, N), levels(j, i, N)
-        slots = _slots(len(i), N)
-        forward = sweep(i, j, N, level, self.width, slots)
-        backward = sweep(j, i, N, reverse_level, self.width, slots)
-        steps = elimination((rows, cols), order, i, j, level, self.width, 1)
+        slots = slots_for(len(i), N)
+        forward, first = sweep(i, j, N, level, self.width, slots)
+        backward, second = sweep(j, i, N, reverse_level, self.width, slots)
+        steps = elimination((rows, cols), order, i, j, level, self.width)
         return CholeskyPlan(
             steps,
             forward,
             backward,
-            into=jnp.asarray(order, jnp.int32)[forward.order],
-            between=_inverse(forward.order)[backward.order],
-            out=_inverse(backward.order)[jnp.asarray(rank, jnp.int32)],
+            into=jnp.asarray(order[first], jnp.int32),
+            between=jnp.asarray(_inverse(first)[second], jnp.int32),
+            out=jnp.asarray(_inverse(second)[rank], jnp.int32),
             count=N,
             dim=d,
             given=len(rows),
@@ -181,13 +180,10 @@ class CholeskyFactor(AbstractPreconditioner):
         return (x, 1.0) if self.scale is None else unit(x)
 
 
-def _slots(entries: int, count: int) -> int:
-    """Neighbours per step: near the average, so that little is padded and few rows need two."""
-    return 1 << max(0, round(np.log2(max(1.0, entries / max(count, 1)))))
-
-
-def _inverse(order: Int[Array, " N"]) -> Int[Array, " N"]:
-    return jnp.zeros_like(order).at[order].set(jnp.arange(len(order), dtype=order.dtype))
+def _inverse(order: np.ndarray) -> np.ndarray:
+    inverse = np.empty_like(order)
+    inverse[order] = np.arange(len(order))
+    return inverse
 
 
 _FIRST_SHIFT, _SHIFT_GROWTH, _TRIES = 1e-3, 4.0, 10

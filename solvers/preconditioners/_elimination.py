@@ -8,35 +8,37 @@ from jaxtyping import Array, Float, Int
 
 from ._blocks import inverse_root, times, times_transpose
 from ._pattern import updates
-from ._sweep import padded_size, pieces, steps_of
+from ._sweep import padded_size, pieces, slots_for, steps_of
 
 
 class Elimination(eqx.Module):
     """The numeric phase, `H ~ C (I + L) (I + L') C'` with block diagonal `C`, as a program.
 
     Its memory is a list of the blocks of `S`, the factor before normalisation: entries and diagonal
-    blocks by the level of their column. A step either updates `width` of them,
-    `S_ij -= (S_ik X_k') (S_jk X_k')'`, or takes `width` pivots, `X_j = chol(S_jj)^-1`; a level has
-    as many of both as it needs. Then `L_ij = X_i S_ij X_j'`, which does not change if variables are
-    rescaled.
+    blocks by the level of their column. At each level it updates them, `width` in a step,
+    `S_ij -= (S_ik X_k') (S_jk X_k')'`, then takes pivots, `X_j = chol(S_jj)^-1`, `width` in a step.
+    At last `L_ij = X_i S_ij X_j'`, which does not change if variables are rescaled.
 
     - `source`: what each block starts as: a number in [lower, lower', diagonal, 0, identity].
-    - `start`: the block at which a step begins, or, for pivots, the pivot, `(S,)`.
-    - `is_pivot`: which kind of step it is, `(S,)`; only `steps` of them count.
-    - `first`, `second`, `pivot`: the two blocks of each term and the pivot between, `(S, w, k)`.
-    - `diagonal`: the blocks of which pivots are taken, `(S, w)`.
+    - `levels`: how many of the levels count.
+    - `update_stop`, `pivot_stop`: after which steps each level ends, `(levels,)`.
+    - `update_start`, `pivot_start`: the block, or the pivot, at which each step begins.
+    - `first`, `second`, `between`: two blocks and a pivot for each term, `(S, width, slots)`.
+    - `diagonal`: the blocks of which pivots are taken, `(T, width)`.
     - `entries`, `row_pivots`, `column_pivots`: the block of each entry of `L` and its two pivots.
     - `order`: the variable of each pivot, `(N,)`.
     """
 
     source: Int[Array, " B"]
-    start: Int[Array, " S"]
-    is_pivot: Int[Array, " S"]
+    levels: Int[Array, ""]
+    update_stop: Int[Array, " levels"]
+    pivot_stop: Int[Array, " levels"]
+    update_start: Int[Array, " S"]
+    pivot_start: Int[Array, " T"]
     first: Int[Array, "S w k"]
     second: Int[Array, "S w k"]
-    pivot: Int[Array, "S w k"]
-    diagonal: Int[Array, "S w"]
-    steps: Int[Array, ""]
+    between: Int[Array, "S w k"]
+    diagonal: Int[Array, "T w"]
     entries: Int[Array, " E"]
     row_pivots: Int[Array, " E"]
     column_pivots: Int[Array, " E"]
@@ -55,21 +57,26 @@ class Elimination(eqx.Module):
         X = jnp.tile(identity, (count + width + 1, 1, 1))
 
         def update(s, S, X):
-            pivots = X[self.pivot[s]]
+            pivots = X[self.between[s]]
             first = times_transpose(S[self.first[s]], pivots)
             second = times_transpose(S[self.second[s]], pivots)
             change = times_transpose(first, second).sum(1)
-            piece = jax.lax.dynamic_slice_in_dim(S, self.start[s], width) - change
-            return jax.lax.dynamic_update_slice_in_dim(S, piece, self.start[s], 0), X
+            piece = jax.lax.dynamic_slice_in_dim(S, self.update_start[s], width) - change
+            return jax.lax.dynamic_update_slice_in_dim(S, piece, self.update_start[s], 0)
 
         def take_pivots(s, S, X):
             taken = inverse_root(S[self.diagonal[s]])
-            return S, jax.lax.dynamic_update_slice_in_dim(X, taken, self.start[s], 0)
+            return jax.lax.dynamic_update_slice_in_dim(X, taken, self.pivot_start[s], 0)
 
-        def step(s, state):
-            return jax.lax.cond(self.is_pivot[s] > 0, take_pivots, update, s, *state)
+        def run_level(level, state):
+            S, X, updated, taken = state
+            until, pivots_until = self.update_stop[level], self.pivot_stop[level]
+            S = jax.lax.fori_loop(updated, until, lambda s, S: update(s, S, X), S)
+            X = jax.lax.fori_loop(taken, pivots_until, lambda s, X: take_pivots(s, S, X), X)
+            return S, X, until, pivots_until
 
-        S, X = jax.lax.fori_loop(0, self.steps, step, (S, X))
+        none = jnp.zeros((), jnp.int32)
+        S, X, *_ = jax.lax.fori_loop(0, self.levels, run_level, (S, X, none, none))
         rows = times(X[self.row_pivots], S[self.entries])
         entries = times_transpose(rows, X[self.column_pivots])
         return jnp.zeros_like(diagonal).at[self.order].set(X[:count]), entries
@@ -82,7 +89,6 @@ def elimination(
     cols: np.ndarray,
     level: np.ndarray,
     width: int,
-    slots: int,
 ) -> Elimination:
     """The program (host).
 
@@ -93,52 +99,62 @@ def elimination(
     count, entry_count = len(order), len(rows)
     target, first, second = updates(rows, cols, count)
     block_level = np.concatenate([level[cols], level])
-    total = entry_count + count
+    total, depth = entry_count + count, int(level.max(initial=-1)) + 1
+    slots = slots_for(len(target), np.count_nonzero(np.bincount(target)))
     _, block, block_start, part, offset, slot = pieces(target, total, block_level, width, slots)
-
     begins = block_start[block_level[target]] + offset // width * width
-    chunks, chunk_of = steps_of(begins, part)
+    chunks, step = steps_of(begins, part)
     chunk_level = np.empty(len(chunks), np.int64)
-    chunk_level[chunk_of] = block_level[target]
-
-    pivots = np.argsort(level, kind="stable")
-    rank = np.empty(count, np.int64)
-    rank[pivots] = np.arange(count)
-    pivot_start = np.concatenate([[0], np.cumsum(np.bincount(level))])
-    pivot_offset = rank - pivot_start[level]
-    pivot_begins = pivot_start[level] + pivot_offset // width * width
-    pivot_chunks, pivot_chunk_of = np.unique(pivot_begins, return_inverse=True)
-    pivot_level = np.empty(len(pivot_chunks), np.int64)
-    pivot_level[pivot_chunk_of] = level
-
-    # A level's updates come first, then its pivots.
-    key = np.concatenate([2 * chunk_level, 2 * pivot_level + 1])
-    place = np.empty(len(key), np.int64)
-    place[np.argsort(key, kind="stable")] = np.arange(len(key))
-    update_place, pivot_place = place[: len(chunks)], place[len(chunks) :]
-
-    steps, room = len(key), padded_size(len(key))
-    start = np.zeros(room, np.int32)
-    start[update_place], start[pivot_place] = chunks, pivot_chunks
-    is_pivot = np.zeros(room, np.int32)
-    is_pivot[pivot_place] = 1
+    chunk_level[step] = block_level[target]
     # After the blocks: `width` zeros, into which steps may stand out, then the identity.
-    one = total + width
+    one, room = total + width, padded_size(len(chunks))
     terms = np.full((2, room, width, slots), total, np.int32)
     between = np.full((room, width, slots), count + width, np.int32)
-    where = (update_place[chunk_of], offset % width, slot)
+    where = (step, offset % width, slot)
     terms[0][where], terms[1][where] = block[first], block[second]
+    rank = _rank_by(level)
     between[where] = rank[cols[first]]
-    diagonal = np.full((room, width), one, np.int32)
-    diagonal[pivot_place[pivot_chunk_of], pivot_offset % width] = block[entry_count:]
 
-    source = np.full(total + width + 1, 2 * len(matrix[0]) + count, np.int32)
+    pivot_level_start = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=1))])
+    pivot_offset = rank - pivot_level_start[level]
+    pivot_begins = pivot_level_start[level] + pivot_offset // width * width
+    pivot_chunks, pivot_step = np.unique(pivot_begins, return_inverse=True)
+    diagonal = np.full((padded_size(len(pivot_chunks)), width), one, np.int32)
+    diagonal[pivot_step, pivot_offset % width] = block[entry_count:]
+
+    source = np.full(one + 1, 2 * len(matrix[0]) + count, np.int32)
     source[one] += 1
     source[block[:entry_count]] = _source(matrix, order, rows, cols)
     source[block[entry_count:]] = 2 * len(matrix[0]) + order
-    integers = (source, start, is_pivot, *terms, between, diagonal, np.int32(steps))
-    integers += (block[:entry_count], rank[rows], rank[cols], order[pivots])
+
+    depths, padded_depth = np.arange(depth), padded_size(depth)
+    integers = (
+        source,
+        np.int32(depth),
+        _padded(np.searchsorted(chunk_level, depths, side="right"), padded_depth),
+        _padded(np.cumsum(-(-np.bincount(level, minlength=1) // width)), padded_depth),
+        _padded(chunks, room),
+        _padded(pivot_chunks, len(diagonal)),
+        *terms,
+        between,
+        diagonal,
+        block[:entry_count],
+        rank[rows],
+        rank[cols],
+        order[np.argsort(rank)],
+    )
     return Elimination(*(jnp.asarray(array, jnp.int32) for array in integers))
+
+
+def _rank_by(level: np.ndarray) -> np.ndarray:
+    """Where each variable's pivot is kept: by level."""
+    rank = np.empty(len(level), np.int64)
+    rank[np.argsort(level, kind="stable")] = np.arange(len(level))
+    return rank
+
+
+def _padded(integers: np.ndarray, size: int) -> np.ndarray:
+    return np.pad(integers, (0, size - len(integers)))
 
 
 def _source(

@@ -72,8 +72,7 @@ def levels(rows: np.ndarray, cols: np.ndarray, count: int) -> np.ndarray:
         depth += 1
         freed = after[ranges(first[ready], first[ready + 1])]
         np.subtract.at(waiting, freed, 1)
-        freed = np.unique(freed)
-        ready = freed[waiting[freed] == 0]
+        ready = np.unique(freed[waiting[freed] == 0])
     return level
 
 

@@ -18,13 +18,12 @@ class Sweep(eqx.Module):
     is part of what is compiled. (Half a microsecond a step on a CPU; unrolled levels are not faster
     and take minutes to compile.)
 
-    - `order`: the row of the matrix at each position, `(N,)`.
-    - `start`: the first position on which each step acts, `(S,)`; only `steps` of them count.
-    - `columns`: positions of neighbours, `(S, width, slots)`; `N` where there is none.
+    - `start`: the first of the sorted rows on which each step acts, `(S,)`.
+    - `steps`: how many of the steps count.
+    - `columns`: neighbours, as sorted, `(S, width, slots)`; `N` where there is none.
     - `entries`: which entry of `L` belongs there, `(S, width, slots)`; `E` where there is none.
     """
 
-    order: Int[Array, " N"]
     start: Int[Array, " S"]
     columns: Int[Array, "S width slots"]
     entries: Int[Array, "S width slots"]
@@ -41,7 +40,7 @@ class Sweep(eqx.Module):
         return padded[self.entries].swapaxes(2, 3)
 
     def solve(self, placed: Float[Array, "S w d k d"], vector: Float[Array, "N d"]) -> Array:
-        """`L^-1 v`, with rows in `order` before and after; `placed` comes from `gather`."""
+        """`L^-1 v`, with sorted rows before and after; `placed` comes from `gather`."""
         stored, count = placed.dtype.name, vector.shape[0]
         # The rows past the end are read by empty slots and written by steps that stand out.
         tail = jnp.zeros((self.width, vector.shape[1]), vector.dtype)
@@ -59,8 +58,11 @@ class Sweep(eqx.Module):
 
 def sweep(
     rows: np.ndarray, cols: np.ndarray, count: int, level: np.ndarray, width: int, slots: int
-) -> Sweep:
-    """The schedule (host) for the entries `(rows, cols)` of `L`, given each row's level."""
+) -> tuple[Sweep, np.ndarray]:
+    """The schedule (host) for the entries `(rows, cols)` of `L`, given each row's level.
+
+    **Returns:** the schedule, and the rows as it sorts them.
+    """
     order, position, start, part, offset, slot = pieces(rows, count, level, width, slots)
     begins = start[level[rows]] + offset // width * width
     chunks, step = steps_of(begins, part)
@@ -71,13 +73,8 @@ def sweep(
     entries[step, offset % width, slot] = np.arange(len(rows))
     begin = np.zeros(room, np.int32)
     begin[: len(chunks)] = chunks
-    return Sweep(
-        jnp.asarray(order, jnp.int32),
-        jnp.asarray(begin),
-        jnp.asarray(columns),
-        jnp.asarray(entries),
-        jnp.asarray(len(chunks), jnp.int32),
-    )
+    integers = (begin, columns, entries, np.int32(len(chunks)))
+    return Sweep(*(jnp.asarray(array) for array in integers)), order
 
 
 def pieces(rows: np.ndarray, count: int, level: np.ndarray, width: int, slots: int):
@@ -114,3 +111,8 @@ def padded_size(size: int) -> int:
     """The next of 32, 48, 64, 96, 128, ...: sizes that similar graphs share."""
     power = max(32, 1 << max(0, size - 1).bit_length())
     return power * 3 // 4 if power > 32 and size <= power * 3 // 4 else power
+
+
+def slots_for(terms: int, rows: int) -> int:
+    """Terms per row and step: near the average, so that little is padded and few rows need two."""
+    return 1 << max(0, round(np.log2(max(1.0, terms / max(rows, 1)))))
