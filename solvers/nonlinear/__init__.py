@@ -22,6 +22,8 @@ from ._minimise import minimise as minimise
 from ._motion import SE2 as SE2
 from ._motion import SE3 as SE3
 from ._motion import AbstractMotion as AbstractMotion
+from ._precondition import Preconditioner as Preconditioner
+from ._precondition import plan_preconditioner as plan_preconditioner
 from ._problem import Factors as Factors
 from ._problem import Problem as Problem
 from ._problem import Variables as Variables

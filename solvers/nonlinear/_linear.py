@@ -1,7 +1,7 @@
 """How the linear least-squares problem of each iteration is solved."""
 
 import abc
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -37,7 +37,6 @@ class AbstractLinear(eqx.Module):
         policy: Policy,
         stopping: Stopping,
         preconditioner: lx.AbstractLinearOperator | None,
-        plan: Any,
     ) -> Step:
         """The step in scaled columns; finite whatever happens."""
 
@@ -56,7 +55,7 @@ class Iterative(AbstractLinear):
     max_steps: int = eqx.field(static=True, default=1000)
     stopping: Stopping | None = eqx.field(static=True, default=None)
 
-    def solve(self, jacobian, residual, damping, policy, stopping, preconditioner, plan):
+    def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
         out = cgnr(
             jacobian,
             -residual,
@@ -81,7 +80,7 @@ class Iterative(AbstractLinear):
 class Dense(AbstractLinear):
     """A dense Cholesky factorisation of `J'J + damping`, for a few thousand columns."""
 
-    def solve(self, jacobian, residual, damping, policy, stopping, preconditioner, plan):
+    def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
         J = jacobian.as_matrix()
         gram = matmul(J.T, J)
         # A column that is held is zero: it gets a one, and stays where it is.

@@ -13,9 +13,18 @@ from jaxsci.precision import Policy
 from jaxsci.solvers.sparse import BlockDiagonal, BlockJacobian, block_scaling
 
 from ._linear import AbstractLinear, Dense, Iterative
-from ._linearise import Linearisation, linearise_at
+from ._linearise import Linearisation, jacobian_at_zero, knows_zero, linearise_at
 from ._manifold import retract, retract_pair, split
 from ._method import AbstractMethod, GaussNewton, MethodState, bend
+from ._precondition import (
+    Plannable,
+    Preconditioner,
+    Refresh,
+    Stale,
+    needs_refresh,
+    plan_preconditioner,
+    rescaled,
+)
 from ._problem import Problem, Values, check_values
 from ._results import MINIMISE_RESULTS, History, Solution
 
@@ -29,6 +38,8 @@ def minimise(
     method: AbstractMethod | None = None,
     linear: AbstractLinear | str = "cgnr",
     policy: Policy | str | None = None,
+    preconditioner: Preconditioner | Plannable | None = None,
+    refresh: Refresh = "auto",
     rtol: float = 1e-10,
     max_steps: int = 100,
     compensated: bool | None = None,
@@ -49,6 +60,11 @@ def minimise(
         [`jaxsci.solvers.nonlinear.LevenbergMarquardt`][], [`jaxsci.solvers.nonlinear.DogLeg`][].
     - `linear`: `"cgnr"`, `"dense"`, or settings, e.g. `Iterative(rtol=1e-3)`.
     - `policy`: the dtype of each role; by default that of the start for all.
+    - `preconditioner`: of conjugate gradients, e.g. `IncompleteCholesky()`, for problems of one
+        variable group; block Jacobi (through the scaling) by default.
+    - `refresh`: when it is factored again: `"never"`, `"always"`, or `"auto"`, when the number of
+        steps of conjugate gradients has doubled or the cost has fallen tenfold. It is factored
+        first where the residuals vanish, if all factors know their Jacobian there.
     - `rtol`: stop when a step was predicted to lower the cost by less than this part of it.
     - `max_steps`: how many linear systems are solved at most.
     - `compensated`: whether the values are pairs of numbers of the update dtype; by default they
@@ -63,8 +79,10 @@ def minimise(
     values = check_values("minimise", problem, x0)
     method = GaussNewton() if method is None else method
     solver = lookup("linear solver", linear, _LINEAR) if isinstance(linear, str) else linear
-    settings = Settings(_policy(policy, values), max_steps=max_steps, compensated=compensated)
-    solution = _run(problem, values, method, solver, jnp.asarray(rtol), settings)
+    settings = Settings(_policy(policy, values), max_steps, compensated, refresh)
+    if preconditioner is not None and not isinstance(preconditioner, Preconditioner):
+        preconditioner = plan_preconditioner(problem, preconditioner)
+    solution = _run(problem, values, method, solver, preconditioner, jnp.asarray(rtol), settings)
     if throw and is_concrete(solution) and solution.result != MINIMISE_RESULTS.successful:
         raise RuntimeError(
             f"`minimise(problem, x0)`: {MINIMISE_RESULTS[solution.result]} (cost "
@@ -80,6 +98,7 @@ class Settings(eqx.Module):
     policy: Policy
     max_steps: int = eqx.field(static=True)
     compensated: bool | None = eqx.field(static=True)
+    refresh: Refresh = eqx.field(static=True)
 
     @property
     def update(self) -> Any:
@@ -110,6 +129,7 @@ class _State(NamedTuple):
     predicted: Array
     length: Array
     newton: Array
+    stale: Stale | None
     method: MethodState
     linear_result: MINIMISE_RESULTS
     evaluations: Array
@@ -125,10 +145,11 @@ def _run(
     x0: Values,
     method: AbstractMethod,
     linear: AbstractLinear,
+    preconditioner: Preconditioner | None,
     rtol: Array,
     settings: Settings,
 ) -> Solution:
-    evaluate = _Evaluate(problem, settings)
+    evaluate = _Evaluate(problem, settings, preconditioner)
     state = _initial(evaluate, x0, method, settings)
 
     def advance(state: _State) -> _State:
@@ -160,6 +181,12 @@ class _Evaluate(eqx.Module):
 
     problem: Problem
     settings: Settings
+    preconditioner: Preconditioner | None
+
+    @property
+    def held(self) -> tuple[Array | None, ...]:
+        """For each variable group, which are fixed."""
+        return tuple(self.problem.fixed.get(name) for name in self.problem.variables)
 
     def __call__(self, point: _Point) -> Linearisation:
         policy = self.settings.policy
@@ -171,6 +198,25 @@ class _Evaluate(eqx.Module):
             low = {name: pair[1] for name, pair in pairs.items()}
         at = linearise_at(self.problem, values, low, dtype)
         return at._replace(jacobian=at.jacobian.astype(policy.dtype("gradient")))
+
+    def factor(self, state: "_State", damping: Array) -> Stale | None:
+        """The preconditioner, factored again if it has to be."""
+        settings, made = self.settings, self.preconditioner
+        if made is None or state.stale is None:
+            return None
+        old = state.stale
+
+        def again() -> Stale:
+            jacobian = state.at.jacobian
+            if knows_zero(self.problem):
+                zero = jacobian_at_zero(self.problem, state.point.values, jacobian.dtype)
+                jacobian = jax.tree.map(lambda a, b: jnp.where(old.made, a, b), jacobian, zero)
+            factor, scales = made.factor(jacobian, self.held, damping, settings.policy)
+            none = jnp.full((), -1, jnp.int32)
+            return Stale(factor, scales, none, none, state.cost, jnp.asarray(True))
+
+        refresh = needs_refresh(old, state.cost, settings.refresh)
+        return jax.lax.cond(refresh, again, lambda: old)
 
     def move(self, point: _Point, delta: Array, jacobian: BlockJacobian) -> _Point:
         parts = jacobian.split_columns(delta.astype(self.settings.update))
@@ -196,6 +242,19 @@ def _initial(evaluate: _Evaluate, x0: Values, method: AbstractMethod, settings: 
     # Zeros of the right shapes: the start is evaluated in the loop, so that it is traced once.
     at = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(evaluate, start))
     cost_dtype = at.terms.dtype
+    stale = None
+    if evaluate.preconditioner is not None:
+        # The same for the preconditioner.
+        shape = eqx.filter_eval_shape(
+            evaluate.preconditioner.factor,
+            at.jacobian,
+            evaluate.held,
+            jnp.zeros((), at.jacobian.dtype),
+            settings.policy,
+        )
+        factor, scales = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+        none = jnp.full((), -1, jnp.int32)
+        stale = Stale(factor, scales, none, none, jnp.zeros((), cost_dtype), jnp.asarray(False))
     krylov = at.jacobian.dtype
     inf, zero = jnp.asarray(jnp.inf, cost_dtype), jnp.zeros((), cost_dtype)
     count = jnp.zeros((), jnp.int32)
@@ -208,6 +267,7 @@ def _initial(evaluate: _Evaluate, x0: Values, method: AbstractMethod, settings: 
         predicted=inf,
         length=zero,
         newton=jnp.zeros((evaluate.problem.dim,), krylov),
+        stale=stale,
         method=method.start(cost_dtype),
         linear_result=MINIMISE_RESULTS.successful,
         evaluations=count,
@@ -274,14 +334,18 @@ def _solve(
     state: _State, evaluate: _Evaluate, method: AbstractMethod, linear: AbstractLinear
 ) -> _State:
     """The next step from the point that was accepted last."""
-    problem, policy = evaluate.problem, evaluate.settings.policy
+    policy = evaluate.settings.policy
     jacobian = state.at.jacobian
     residual = state.at.residual.astype(jacobian.dtype)
-    held = tuple(problem.fixed.get(name) for name in problem.variables)
-    scales = block_scaling(jacobian, held)
+    scales = block_scaling(jacobian, evaluate.held)
     scaled = jacobian.scale_columns(scales)
     damping = method.damping(state.method).astype(jacobian.dtype)
-    step = linear.solve(scaled, residual, damping, policy, method.stopping, None, None)
+    stale = evaluate.factor(state, damping)
+    inverse = None if stale is None else rescaled(stale, jacobian, scales)
+    step = linear.solve(scaled, residual, damping, policy, method.stopping, inverse)
+    if stale is not None:
+        first = jnp.where(stale.steps < 0, step.steps, stale.steps)
+        stale = stale._replace(steps=first, last=step.steps)
     y = step.value.astype(jacobian.dtype)
     gradient = scaled.transpose_mv(residual)
     if method.reuses:
@@ -296,6 +360,7 @@ def _solve(
         trial=evaluate.move(state.point, delta, jacobian),
         predicted=predicted.astype(state.cost.dtype),
         length=jnp.sqrt(jnp.vdot(y, y)).astype(state.cost.dtype),
+        stale=stale,
         linear_result=step.result,
         linear_steps=state.linear_steps + step.steps,
         history=history,

@@ -92,9 +92,9 @@ def test_increment_is_accurate_relative_to_the_step(name):
     x[-2:] += 1000
     step = 1e-5 * np.random.default_rng(3).normal(size=motion.dim)
     found = motion.increment(jnp.asarray(x, jnp.float32), jnp.asarray(step, jnp.float32))
-    x, step = np.asarray(jnp.asarray(x, jnp.float32), float), np.asarray(step, np.float32)
+    x, step = x.astype(np.float32).astype(float), step.astype(np.float32).astype(float)
     with jax.enable_x64(True):
-        exact = motion.increment(jnp.asarray(x), jnp.asarray(step, jnp.float64))
-        moved = motion.multiply(jnp.asarray(x), motion.exp(jnp.asarray(step, jnp.float64)))
+        exact = motion.increment(jnp.asarray(x), jnp.asarray(step))
+        moved = motion.multiply(jnp.asarray(x), motion.exp(jnp.asarray(step)))
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-5 * 1e-6)
     np.testing.assert_allclose(exact, moved - x, rtol=0, atol=1e-12)

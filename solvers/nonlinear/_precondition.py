@@ -1,0 +1,162 @@
+"""A preconditioner that is factored inside the loop: once, or again when it has grown stale."""
+
+from typing import Any, Literal, NamedTuple, Protocol
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import Array
+
+from jaxsci.errors import is_concrete, lookup
+from jaxsci.precision import Policy
+from jaxsci.solvers.sparse import (
+    BlockDiagonal,
+    BlockJacobian,
+    GramPattern,
+    block_scaling,
+    gram_pattern,
+)
+
+from ._problem import Problem
+
+Refresh = Literal["never", "auto", "always"]
+
+
+class Plannable(Protocol):
+    """Settings of a preconditioner of [`jaxsci.solvers.preconditioners`][]."""
+
+    def plan(self, rows: np.ndarray, cols: np.ndarray, N: int, d: int) -> Any:
+        """The symbolic phase, on the host."""
+        ...
+
+
+class Preconditioner(eqx.Module):
+    """A preconditioner whose symbolic phase is done, for problems of one structure.
+
+    Made by [`jaxsci.solvers.nonlinear.plan_preconditioner`][].
+    """
+
+    pattern: GramPattern
+    plan: Any
+
+    def factor(
+        self, jacobian: BlockJacobian, held: tuple, damping: Array, policy: Policy
+    ) -> tuple[lx.AbstractLinearOperator, tuple[Array, ...]]:
+        """`M ~ (C^-1 J'J C^-T + damping)^-1`, and `C^-T`."""
+        scales = block_scaling(jacobian, held)
+        gram = jacobian.scale_columns(scales).gram(self.pattern)
+        return self.plan.factor(gram, policy=policy, damping=damping), scales
+
+
+def plan_preconditioner(problem: Problem, settings: Plannable) -> Preconditioner:
+    """The symbolic phase of a preconditioner for a problem, on the host.
+
+    [`jaxsci.solvers.nonlinear.minimise`][] does this itself if it is given settings; do it once
+    where several problems have the same factors between the same variables.
+
+    **Arguments:**
+
+    - `problem`: with one group of variables.
+    - `settings`: e.g. `IncompleteCholesky()` of [`jaxsci.solvers.preconditioners`][].
+
+    **Raises:** `ValueError` for several groups of variables, or inside `jit`, where the indices are
+    not known.
+    """
+    i, j = _pairs(problem)
+    count, dim = problem.sizes[0]
+    pattern = gram_pattern(i, j, count)
+    plan = settings.plan(np.asarray(pattern.rows), np.asarray(pattern.cols), count, dim)
+    return Preconditioner(jax.tree.map(jnp.asarray, pattern), plan)
+
+
+def _pairs(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
+    """The two variables of each pair of slots, in the order of `slot_pairs`."""
+    if len(problem.variables) != 1:
+        raise ValueError(
+            "`plan_preconditioner(problem=...)`: expected one group of variables, got "
+            f"{', '.join(problem.variables)}; leave `preconditioner` out (block scaling is block "
+            "Jacobi), or use `linear='dense'`"
+        )
+    if not is_concrete([group.indices for group in problem.factors]):
+        raise ValueError(
+            "`plan_preconditioner(problem=...)`: the indices are traced; plan outside `jit` and "
+            "hand the plan to `minimise(preconditioner=...)`"
+        )
+    first, second = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+    for group in problem.factors:
+        indices = np.asarray(group.indices)
+        for b in range(indices.shape[1]):
+            for a in range(b):
+                first.append(indices[:, a])
+                second.append(indices[:, b])
+    return np.concatenate(first), np.concatenate(second)
+
+
+class Stale(NamedTuple):
+    """A factor, the scaling that it was made under, and what it was worth then.
+
+    - `steps`: of the first solve with it (-1 before); `last`: of the latest.
+    - `cost`: when it was made.
+    """
+
+    factor: lx.AbstractLinearOperator
+    scales: tuple[Array, ...]
+    steps: Array
+    last: Array
+    cost: Array
+    made: Array
+
+
+def needs_refresh(stale: Stale, cost: Array, refresh: Refresh) -> Array:
+    """Whether to factor again: never, always, or when it has stopped paying."""
+    lookup("refresh", refresh, {"never": None, "auto": None, "always": None})
+    if refresh == "never":
+        return ~stale.made
+    if refresh == "always":
+        return jnp.asarray(True)
+    # A factor of the start (or of zero residuals) need not fit where the iteration has come to.
+    doubled = (stale.steps >= 0) & (stale.last > 2 * stale.steps)
+    return ~stale.made | doubled | (cost < 0.1 * stale.cost)
+
+
+class Rescaled(lx.AbstractLinearOperator):
+    """`T' M T`: a factor made under one scaling, in columns that have another."""
+
+    factor: lx.AbstractLinearOperator
+    change: BlockDiagonal
+
+    def mv(self, vector: Array) -> Array:
+        inner = self.change.mv(vector.astype(self.change.in_structure().dtype))
+        inner = self.factor.mv(inner.astype(self.factor.in_structure().dtype))
+        return self.change.transpose().mv(inner.astype(self.change.in_structure().dtype))
+
+    def as_matrix(self) -> Array:
+        columns = jnp.eye(self.in_size(), dtype=self.in_structure().dtype)
+        return jax.vmap(self.mv, out_axes=1)(columns)
+
+    def transpose(self) -> "Rescaled":
+        return self
+
+    def in_structure(self):
+        return self.change.in_structure()
+
+    def out_structure(self):
+        return self.change.out_structure()
+
+
+def rescaled(stale: Stale, jacobian: BlockJacobian, scales: tuple[Array, ...]) -> Rescaled:
+    """The factor for the columns `C` of now: `T = C_0^-1 C`, and `C = (J'J)_diagonal C^-T`."""
+    change = []
+    for then, gram, now in zip(stale.scales, jacobian.gram_diagonal(), scales, strict=True):
+        change.append(
+            jnp.einsum("nji,njk,nkl->nil", then.astype(gram.dtype), gram, now, precision="highest")
+        )
+    return Rescaled(stale.factor, BlockDiagonal(tuple(change)))
+
+
+for _question in (lx.is_symmetric, lx.is_positive_semidefinite):
+    _question.register(Rescaled, lambda _: True)
+for _question in (lx.is_diagonal, lx.is_tridiagonal, lx.is_negative_semidefinite):
+    _question.register(Rescaled, lambda _: False)
