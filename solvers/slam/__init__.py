@@ -15,5 +15,8 @@ from ._graph import FileLine as FileLine
 from ._graph import PoseGraph as PoseGraph
 from ._graph import Report as Report
 from ._odometry import odometry as odometry
+from ._problem import from_values as from_values
+from ._problem import to_problem as to_problem
+from ._problem import to_values as to_values
 from ._trajectory import TrajectoryError as TrajectoryError
 from ._trajectory import absolute_trajectory_error as absolute_trajectory_error
