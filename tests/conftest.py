@@ -61,6 +61,20 @@ def pytest_configure(config):
     config.stash[_STARTED] = time.monotonic()
 
 
+def pytest_collection_modifyitems(config, items):
+    """Under a time limit, the first test of every file, then the second of every file, ..."""
+    if config.getoption("--time-limit") is None:
+        return
+    seen: dict[Path, int] = {}
+    order = []
+    for item in items:
+        seen[item.path] = seen.get(item.path, -1) + 1
+        order.append(seen[item.path])
+    items[:] = [
+        item for _, item in sorted(zip(order, items, strict=True), key=lambda pair: pair[0])
+    ]
+
+
 _STARTED = pytest.StashKey[float]()
 
 

@@ -3,6 +3,7 @@
 import functools as ft
 from typing import NamedTuple
 
+import equinox as eqx
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import lineax as lx
@@ -33,6 +34,8 @@ class Density(NamedTuple):
     inside: Bool[Array, ""]
 
 
+# Compiled as a whole, for callers that are not.
+@eqx.filter_jit
 def log_density(operator: lx.AbstractLinearOperator, mean: Array, value: Array) -> Array:
     """`log N(value; mean, operator)`.
 

@@ -173,7 +173,7 @@ class Gaussian(eqx.Module):
     @property
     def marginal_var(self) -> Float[Array, " n"]:
         """The variance of each point."""
-        return lx.diagonal(self.cov)
+        return _variances(self.cov)
 
     @property
     def marginal_std(self) -> Float[Array, " n"]:
@@ -223,6 +223,12 @@ class Gaussian(eqx.Module):
             )
         at = checked_indices(indices, self.size)
         return Gaussian(self.mean[at], restrict(self.cov, at))  # pyright: ignore[reportArgumentType]
+
+
+# Compiled as a whole, for callers that are not.
+@eqx.filter_jit
+def _variances(cov: lx.AbstractLinearOperator) -> Array:
+    return lx.diagonal(cov)
 
 
 def _array(name: str, values: ArrayLike) -> Array:

@@ -90,6 +90,8 @@ def _(operator: Conditioned, key: PRNGKeyArray) -> Array:
     return after
 
 
+# Compiled as a whole, for callers that are not.
+@eqx.filter_jit
 def draws(
     operator: lx.AbstractLinearOperator, key: PRNGKeyArray, shape: tuple[int, ...]
 ) -> Float[Array, "*shape n"]:

@@ -77,7 +77,7 @@ def _sum_parts(terms: Array) -> tuple[Array, Array]:
         return (high, low + e), None
 
     start = (slabs[0], jnp.zeros(lanes, terms.dtype))
-    (high, low), _ = lax.scan(add, start, slabs[1:], unroll=len(slabs) <= _LANES // 64)
+    (high, low), _ = lax.scan(add, start, slabs[1:], unroll=8)
     return _fold(high, low)
 
 

@@ -179,7 +179,7 @@ def test_what_holds_already_leaves_the_mean_alone(dtype):
     assert np.all(posterior.marginal_var <= prior.marginal_var * (1 + 4 * eps))
 
 
-@pytest.mark.parametrize("k", [3, 30])
+@pytest.mark.parametrize("k", [3, pytest.param(30, marks=pytest.mark.slow)])
 def test_consistent_redundant_rows_are_accepted(k, dtype):
     # Each group's total, and the total of all: k + 1 rows of rank k, far from holding before.
     rng = np.random.default_rng(2)

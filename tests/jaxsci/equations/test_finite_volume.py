@@ -66,9 +66,9 @@ def _error(equation, cells, time, **settings):
 # advection 0.67 (minmod at a contact, 2/3 in theory), Burgers 1.0.
 ORDERS = [
     (Heat(1.0), 0.5, (15, 45), 1.9),
-    (PorousMedium(3.0), 0.5, (20, 60), 1.2),
     (Stefan(0.6), 0.05, (20, 60), 1.4),
-    (Burgers(3.0), 0.5, (20, 60), 0.9),
+    pytest.param(PorousMedium(3.0), 0.5, (20, 60), 1.2, marks=pytest.mark.slow),
+    pytest.param(Burgers(3.0), 0.5, (20, 60), 0.9, marks=pytest.mark.slow),
     pytest.param(Advection(1.0), 0.1, (60, 180), 0.6, marks=pytest.mark.slow),
     pytest.param(PorousMedium(1.0), 0.5, (20, 60), 1.8, marks=pytest.mark.slow),
     pytest.param(PorousMedium(6.0), 0.5, (20, 60), 1.1, marks=pytest.mark.slow),

@@ -246,6 +246,7 @@ def test_gradients(x64):
     check_grads(loss, (arrays, task), order=1, modes=("rev",), eps=1e-5, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_one_task_can_be_learned(task):
     """Twenty steps of fixed length down the gradient of one task must lower its loss."""
     values = jnp.sin(3 * task.target_points[:, 0])

@@ -155,6 +155,7 @@ def test_pooled_prediction_has_the_moments_of_the_mixture(x64):
     np.testing.assert_allclose(pooled.cov.as_matrix(), expected, rtol=0, atol=1e-12)
 
 
+@pytest.mark.slow
 def test_two_chains_in_float32():
     drawn = sample_gaussian_process(
         make_start(), make_task(), key=jr.key(1), draws=4, warmup=6, chains=2
