@@ -267,7 +267,9 @@ class BlockJacobian(lx.AbstractLinearOperator):
                 d, kind = self.sizes[v][1], index.dtype
                 row = jnp.arange(factors, dtype=kind)[:, None, None]
                 within = jnp.arange(rows, dtype=kind)[None, :, None]
-                column = starts[v] + index[:, None, None] * d + jnp.arange(d, dtype=kind)[None, None]
+                column = (
+                    starts[v] + index[:, None, None] * d + jnp.arange(d, dtype=kind)[None, None]
+                )
                 dense = dense.at[row, within, column].add(block.astype(self.dtype))
             parts.append(dense.reshape(factors * rows, -1))
         return jnp.concatenate(parts)
