@@ -57,4 +57,19 @@ COMMANDS = {
         settings="ConstrainSettings",
         function="constrain_file",
     ),
+    "slam": Command(
+        summary="find the most likely poses of the pose graph in FILE",
+        description=(
+            "Optimise a pose graph: FILE is in g2o format, in the plane or in space, with or "
+            "without landmarks. Writes the optimised graph and a picture, and reports cost, "
+            "iterations, time and memory. Each step has a dtype of its own (--policy)."
+        ),
+        examples=(
+            "jaxsci slam sphere2500.g2o",
+            "jaxsci slam intel.g2o --policy pose_graph --method gn --json",
+            "jaxsci slam torus3D.g2o --init chordal --linear cholesky --output torus.g2o",
+        ),
+        settings="SlamSettings",
+        function="optimise_graph_file",
+    ),
 }

@@ -15,3 +15,7 @@ from ._run_settings import BUDGETS as BUDGETS
 from ._run_settings import Budget as Budget
 from ._run_settings import RunSettings as RunSettings
 from ._run_training import train_surrogate as train_surrogate
+from ._slam import SlamResult as SlamResult
+from ._slam import optimise_graph as optimise_graph
+from ._slam import optimise_graph_file as optimise_graph_file
+from ._slam_settings import SlamSettings as SlamSettings
