@@ -1,5 +1,19 @@
 """Pose graphs and bundle adjustment: files, generators, initialisation, trajectory error."""
 
+from ._bundle import Bundle as Bundle
+from ._bundle import bundle_cost as bundle_cost
+from ._bundle import bundle_residual as bundle_residual
+from ._bundle_files import read_bal as read_bal
+from ._bundle_files import read_libmv as read_libmv
+from ._bundle_files import write_bal as write_bal
+from ._bundle_generate import sliding_window as sliding_window
+from ._bundle_problem import BALCamera as BALCamera
+from ._bundle_problem import BALProjection as BALProjection
+from ._bundle_problem import RadialProjection as RadialProjection
+from ._bundle_problem import bundle_batch as bundle_batch
+from ._bundle_problem import bundle_from_values as bundle_from_values
+from ._bundle_problem import bundle_to_problem as bundle_to_problem
+from ._bundle_problem import bundle_to_values as bundle_to_values
 from ._chordal import ChordalReport as ChordalReport
 from ._chordal import chordal as chordal
 from ._cost import graph_cost as graph_cost

@@ -117,10 +117,10 @@ class _Sighting(eqx.Module):
     dim: int = eqx.field(static=True)
 
     def residual(self, pose: Array, mark: Array, z: Array) -> Float[Array, " dim"]:
-        return matmul(_turn(pose).T, mark - pose[-self.dim :]) - z
+        return matmul(rotation_matrix(pose).T, mark - pose[-self.dim :]) - z
 
     def jacobian(self, pose: Array, mark: Array, z: Array) -> tuple[Array, Array]:
-        back = _turn(pose).T
+        back = rotation_matrix(pose).T
         seen = matmul(back, mark - pose[-self.dim :])
         if self.dim == 2:
             by_turn = jnp.stack([seen[1], -seen[0]])[:, None]
@@ -134,7 +134,7 @@ class _Sighting(eqx.Module):
         return jnp.concatenate([by_step, by_turn], axis=1), back
 
 
-def _turn(pose: Array) -> Array:
+def rotation_matrix(pose: Array) -> Array:
     """The rotation matrix of a pose."""
     if len(pose) == 4:
         c, s = pose[0], pose[1]
