@@ -51,7 +51,7 @@ class IncompleteCholesky(eqx.Module):
 
     order: str = eqx.field(static=True, default="rcm")
     fill: int = eqx.field(static=True, default=0)
-    width: int = eqx.field(static=True, default=32)
+    width: int = eqx.field(static=True, default=16)
 
     def __check_init__(self):
         lookup("order", self.order, ORDERS)

@@ -100,7 +100,7 @@ def elimination(
     target, first, second = updates(rows, cols, count)
     block_level = np.concatenate([level[cols], level])
     total, depth = entry_count + count, int(level.max(initial=-1)) + 1
-    slots = slots_for(len(target), np.count_nonzero(np.bincount(target)))
+    slots = slots_for(len(target), int(np.count_nonzero(np.bincount(target))))
     _, block, block_start, part, offset, slot = pieces(target, total, block_level, width, slots)
     begins = block_start[block_level[target]] + offset // width * width
     chunks, step = steps_of(begins, part)

@@ -37,5 +37,7 @@ def unit_blocks(blocks: Float[Array, "N d d"], stored: str) -> tuple[Array, Floa
 
 def block_product(blocks: Float[Array, "N d e"], vector: Float[Array, "N e"]) -> Array:
     """Each block times its piece of the vector, rounded to the blocks' dtype, summed in its own."""
-    pieces = rounded(vector, blocks.dtype.name)
-    return (blocks.astype(vector.dtype) * pieces[:, None, :]).sum(2)
+    pieces, wide = rounded(vector, blocks.dtype.name), blocks.astype(vector.dtype)
+    # Column by column: on a CPU a reduction over so short an axis is ten times slower.
+    columns = [wide[:, :, k] * pieces[:, k, None] for k in range(blocks.shape[2])]
+    return sum(columns[1:], columns[0])

@@ -115,4 +115,4 @@ def padded_size(size: int) -> int:
 
 def slots_for(terms: int, rows: int) -> int:
     """Terms per row and step: near the average, so that little is padded and few rows need two."""
-    return 1 << max(0, round(np.log2(max(1.0, terms / max(rows, 1)))))
+    return 1 << max(0, int(np.log2(max(1.0, 1.2 * terms / max(rows, 1)))))
