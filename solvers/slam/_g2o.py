@@ -57,8 +57,9 @@ def read_g2o(
 
     - `path`: the file.
     - `malformed`: `"skip"` leaves malformed lines out and lists them in `graph.report`.
-    - `information`: what becomes of an information matrix with a negative eigenvalue, which has
-        no square root. `"isotropic"` puts `diag(a I, b I)` in its place, `a` and `b` the means of
+    - `information`: what becomes of an information matrix with a negative eigenvalue (below
+        -1e-5 with the diagonal scaled to 1; a singular one is printed with as much), which has no
+        square root. `"isotropic"` puts `diag(a I, b I)` in its place, `a` and `b` the means of
         its diagonal over translation and rotation; `"keep"` leaves it (a cost can be computed,
         but no solver will take it). Both list the edges in `graph.report`.
 

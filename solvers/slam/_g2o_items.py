@@ -69,6 +69,9 @@ def read_items(found: Scan, dim: int) -> Content:
     is_pose = np.isin(seen.ids[:, 1], known_poses) | np.isin(seen.ids[:, 0], points.ids[:, 0])
     is_pose |= np.isin(seen.ids[:, 1], seen.ids[:, 0])
     seen = _drop(seen, is_pose, "a landmark edge goes from a pose to a landmark", bad)
+    known_poses = np.union1d(known_poses, seen.ids[:, 0])
+    for line in found.held.lines[~np.isin(found.held.ids[:, 0], known_poses)]:
+        bad[int(line)] = "FIX of a vertex that is not a pose of the file"
     return Content(dim, poses, points, edges, seen, bad, (*again, *again_points))
 
 

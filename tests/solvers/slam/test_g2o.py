@@ -82,6 +82,7 @@ def test_written_and_read_again(written, tmp_path, text):
         ("EDGE_SE2 0 9223372036854775808 1.1 0 0.1 100 1 2 90 3 1", "an id must be"),
         ("VERTEX_SE2 1 5 5 5", "given differently on line 3"),
         ("FIX", "a whole number, an id in column 2"),
+        ("FIX 0 5", "FIX of a vertex that is not a pose"),
         ("FIX 0 x", "in column 2, got 'x'"),
     ],
 )
