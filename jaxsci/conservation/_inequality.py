@@ -226,18 +226,21 @@ def _project(
     # The value of the one, the derivative of the other (snapping, too, depends on the bound).
     value = lax.stop_gradient(chosen) + (value - lax.stop_gradient(value))
 
-    feasible = jnp.all(inequality.slack(chosen) >= 0.0)
+    kept = jnp.asarray(True)
     if equality is not None:
         left, rounding = equality.residual(chosen), 4.0 * eps * equality.magnitude(chosen)
-        feasible = feasible & jnp.all(jnp.abs(left) <= rounding)
+        kept = jnp.all(jnp.abs(left) <= 4.0 * rounding)
     # Where the set has no interior the multipliers are large and drown optimality in rounding:
     # then a field that holds exactly need be optimal only as far as can be told.
     noise = 32.0 * eps * jnp.max(jnp.abs(offset) + matmul(jnp.abs(frozen.gram), jnp.abs(final)))
-    converged = (optimality <= 8.0 * eps**0.5) | feasible & (optimality <= noise)
+    inside = jnp.all(inequality.slack(chosen) >= 0.0)
+    near = (optimality <= 8.0 * eps**0.5) | inside & (optimality <= noise)
+    converged = near & kept
     result = INEQUALITY_RESULTS.where(
         converged, INEQUALITY_RESULTS.successful, INEQUALITY_RESULTS.max_steps_reached
     )
-    empty = ~converged & frozen.contradicts(guess)
+    # The nearest point of the set, to within its accuracy, misses the equality: so do all.
+    empty = near & ~kept | ~converged & frozen.contradicts(guess)
     result = INEQUALITY_RESULTS.where(stuck | empty, INEQUALITY_RESULTS.infeasible, result)
     finite = jnp.isfinite(mean).all() & jnp.isfinite(cov).all() & jnp.isfinite(offset).all()
     result = INEQUALITY_RESULTS.where(finite, result, INEQUALITY_RESULTS.non_finite)
