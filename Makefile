@@ -20,7 +20,7 @@ demo: $(VENV)/.installed-plot  ## put a melting front's lost mass right: table a
 	$(BIN)/jaxsci run stefan --budget quick
 
 test: $(VENV)/.installed-test  ## run the tests, without the slow ones
-	$(BIN)/python -m pytest -m "not slow" -n 2 $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(PYTEST_ARGS)
 
 lint: $(VENV)/.installed-dev  ## ruff, pyright, import floors
 	$(BIN)/ruff check .

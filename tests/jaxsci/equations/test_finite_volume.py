@@ -109,6 +109,7 @@ def test_balance_holds_to_rounding_with_everything_at_once(dtype, x64):
     assert float(jnp.abs(solution.produced).min()) > 0.01
 
 
+@pytest.mark.slow
 def test_gradient_in_a_parameter_of_the_conductivity_matches_differences_and_batches_agree(x64):
     edges = jnp.linspace(0.0, 1.0, 13)
 

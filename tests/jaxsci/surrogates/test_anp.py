@@ -149,6 +149,7 @@ def test_order_of_contexts_does_not_matter(model, task):
     np.testing.assert_allclose(moments(model, other), moments(model, task), atol=3e-6)
 
 
+@pytest.mark.slow
 def test_modes(model, task):
     key = jr.key(5)
     quiet = eqx.nn.inference_mode(model)
@@ -233,6 +234,7 @@ def test_loss(x64):
     assert abs(quiet - loss(model, task, values, key=key)) > 1e-3
 
 
+@pytest.mark.slow
 def test_gradients(x64):
     model = make(jnp.float64, attention_layers=1, decoder_layers=1)
     task = make_task(dtype=np.float64)

@@ -85,6 +85,7 @@ def test_inputs_decide_the_dtype(x64):
     assert prediction.mean.dtype == prediction.marginal_var.dtype == jnp.float32
 
 
+@pytest.mark.slow
 def test_tinygp_condition(x64):
     task = make_task()
     surrogate = make_surrogate(2)

@@ -115,6 +115,7 @@ def test_objective_is_per_target(model, problem):
     np.testing.assert_allclose(loss(100.0), plain + 100 * expected, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_gradient_with_masks_is_finite_and_repeatable(model, problem):
     gradient = eqx.filter_jit(eqx.filter_value_and_grad(softc_loss))
     first, again = (gradient(model, *problem, weight=1.0, key=jr.key(1)) for _ in range(2))
