@@ -2,6 +2,7 @@
 
 from ._between import between as between
 from ._between import prior as prior
+from ._graduated import graduated as graduated
 from ._kernel import AbstractKernel as AbstractKernel
 from ._kernel import Cauchy as Cauchy
 from ._kernel import GemanMcClure as GemanMcClure
@@ -14,6 +15,7 @@ from ._linearise import linearise as linearise
 from ._manifold import AbstractManifold as AbstractManifold
 from ._manifold import Euclidean as Euclidean
 from ._manifold import LieGroup as LieGroup
+from ._marginals import marginal_covariance as marginal_covariance
 from ._method import AbstractMethod as AbstractMethod
 from ._method import DogLeg as DogLeg
 from ._method import GaussNewton as GaussNewton

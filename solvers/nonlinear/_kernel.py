@@ -7,6 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 
+def _float(width) -> Array:
+    return jnp.asarray(width, jnp.result_type(float))
+
+
 class AbstractKernel(eqx.Module):
     """A function `rho(s)` of the squared whitened norm `s` of one factor's residual.
 
@@ -14,7 +18,10 @@ class AbstractKernel(eqx.Module):
     as without a kernel. Solvers use the slope: the factor is weighted by `rho'(s)`.
 
     - `rho(s)`, `weight(s)`: the function and its derivative, of one number.
+    - `width`: beyond how many standard deviations a residual counts as large.
     """
+
+    width: eqx.AbstractVar[Float[Array, ""]]
 
     @abc.abstractmethod
     def rho(self, s: Float[Array, ""]) -> Array:
@@ -35,7 +42,7 @@ class Huber(AbstractKernel):
     Convex, so that it adds no local minima; an outlier still pulls with a constant force.
     """
 
-    width: Float[Array, ""] = eqx.field(default=1.345, converter=jnp.asarray)
+    width: Float[Array, ""] = eqx.field(default=1.345, converter=_float)
 
     def rho(self, s):
         width, far, root = self._parts(s)
@@ -55,7 +62,7 @@ class Huber(AbstractKernel):
 class Cauchy(AbstractKernel):
     """`rho(s) = width^2 log(1 + s / width^2)`: an outlier's pull falls like one over its size."""
 
-    width: Float[Array, ""] = eqx.field(default=2.385, converter=jnp.asarray)
+    width: Float[Array, ""] = eqx.field(default=2.385, converter=_float)
 
     def rho(self, s):
         square = jnp.square(self.width).astype(s.dtype)
@@ -72,7 +79,7 @@ class GemanMcClure(AbstractKernel):
     Not convex: start near the solution, or see [`jaxsci.solvers.nonlinear.graduated`][].
     """
 
-    width: Float[Array, ""] = eqx.field(default=2.0, converter=jnp.asarray)
+    width: Float[Array, ""] = eqx.field(default=2.0, converter=_float)
 
     def rho(self, s):
         square = jnp.square(self.width).astype(s.dtype)

@@ -63,11 +63,18 @@ def cost(problem: Problem, values: Mapping[str, Any]) -> Array:
 
 def terms_at(problem: Problem, values: Values, low: Values | None, dtype: Any) -> Array:
     """`1/2 rho(|W r|^2)` of each factor, flat."""
-    parts = [
-        _terms(group, _whiten(group, _residuals(group, values, low, dtype)))
-        for group in problem.factors
-    ]
+    squares = whitened_squares(problem, values, dtype, low)
+    parts = [_kerneled(group, s) for group, s in zip(problem.factors, squares, strict=True)]
     return jnp.concatenate(parts)
+
+
+def whitened_squares(
+    problem: Problem, values: Values, dtype: Any, low: Values | None = None
+) -> list[Array]:
+    """`|W r|^2` of each factor, one array per group."""
+    return [
+        norm2(_whiten(group, _residuals(group, values, low, dtype))) for group in problem.factors
+    ]
 
 
 def linearise_at(problem: Problem, values: Values, low: Values | None, dtype: Any) -> Linearisation:
@@ -76,7 +83,7 @@ def linearise_at(problem: Problem, values: Values, low: Values | None, dtype: An
     for group in problem.factors:
         whitened = _whiten(group, _residuals(group, values, low, dtype))
         blocks = [_whiten(group, block) for block in _blocks(problem, group, values, dtype)]
-        terms.append(_terms(group, whitened))
+        terms.append(_kerneled(group, norm2(whitened)))
         if group.kernel is not None:
             root = jnp.sqrt(jax.vmap(group.kernel.weight)(norm2(whitened)))
             whitened = root[:, None] * whitened
@@ -182,6 +189,5 @@ def _whiten(group: Factors, array: Array) -> Array:
     return root.reshape(root.shape + (1,) * (array.ndim - root.ndim)) * array
 
 
-def _terms(group: Factors, whitened: Array) -> Array:
-    s = norm2(whitened)
+def _kerneled(group: Factors, s: Array) -> Array:
     return (s if group.kernel is None else jax.vmap(group.kernel.rho)(s)) / 2

@@ -55,19 +55,25 @@ class AbstractManifold(eqx.Module):
         """`retract(x, delta) - x`."""
         return self.retract(x, delta) - x
 
+    def correction(self, x: Float[Array, " ambient"], low: Float[Array, " ambient"]) -> Array:
+        """What to add to `x + low` so that it is a point: nothing where any array is one.
+
+        A unit vector rounded to float32 is 6e-8 too long, and stays so: the cost would be wrong
+        by as much.
+        """
+        return jnp.zeros_like(x)
+
 
 class Euclidean(AbstractManifold):
     """R^n: points and steps are vectors. **Arguments:** `dim`: n."""
 
+    ambient: int = eqx.field(static=True)
     dim: int = eqx.field(static=True)
 
-    def __check_init__(self):
-        if self.dim < 1:
-            raise ValueError(f"`Euclidean(dim=...)`: expected at least 1, got {self.dim}")
-
-    @property
-    def ambient(self) -> int:
-        return self.dim
+    def __init__(self, dim: int):
+        if dim < 1:
+            raise ValueError(f"`Euclidean(dim=...)`: expected at least 1, got {dim}")
+        self.ambient = self.dim = dim
 
     def retract(self, x, delta):
         return x + delta
@@ -136,6 +142,12 @@ def retract_pair(
     added = jax.vmap(manifold.increment)(high, delta)
     total, lost = two_sum(high, added)
     return two_sum(total, lost + low)
+
+
+def as_pairs(manifold: AbstractManifold, x: Array, dtype: Any) -> tuple[Array, Array]:
+    """Points as sums of two numbers of a dtype, on the manifold to twice its precision."""
+    high, low = split(x, dtype)
+    return high, low + jax.vmap(manifold.correction)(high, low)
 
 
 def split(x: Array, dtype: Any) -> tuple[Array, Array]:

@@ -16,7 +16,7 @@ import numpy as np
 from jaxtyping import Array
 from scipy.special import zeta
 
-from jaxsci.precision import matmul
+from jaxsci.precision import compensated_dot, matmul
 
 from ._manifold import AbstractManifold, norm2
 
@@ -186,8 +186,18 @@ class SE2(AbstractMotion):
     def local(self, x, y):
         return self.log(self.between(x, y))
 
+    def correction(self, x, low):
+        return _onto_sphere(x, low, 2)
+
     def increment(self, x, delta):
         return _turn(x[:2], self._less_one(delta).reshape(2, 2)).reshape(4)
+
+
+def _onto_sphere(x: Array, low: Array, size: int) -> Array:
+    """What the first `size` numbers of `x + low` need to be a unit vector, to first order."""
+    unit, rest = x[:size], low[:size]
+    excess = compensated_dot(unit, unit, -jnp.ones((), x.dtype)) + 2 * jnp.sum(unit * rest)
+    return jnp.concatenate([-excess / 2 * unit, jnp.zeros_like(x[size:])])
 
 
 def _perp(v: Array) -> Array:
@@ -262,6 +272,9 @@ class SE3(AbstractMotion):
 
     def local(self, x, y):
         return self.log(self.between(x, y))
+
+    def correction(self, x, low):
+        return _onto_sphere(x, low, 4)
 
     def increment(self, x, delta):
         step = self._less_one(delta)

@@ -1,0 +1,123 @@
+"""Derivatives of a minimum with respect to what the problem is made of."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import lineax as lx
+from jaxtyping import Array
+
+from jaxsci.precision import Policy
+from jaxsci.solvers.sparse import BlockDiagonal, BlockJacobian, block_scaling
+
+from ._linearise import linearise_at, terms_at
+from ._manifold import retract
+from ._precondition import Preconditioner
+from ._problem import Problem, Values
+
+
+class Minimum(NamedTuple):
+    """The values at a minimum and the cost there."""
+
+    values: Values
+    cost: Array
+
+
+@eqx.filter_custom_jvp
+def attach(minimum: Minimum, problem: Problem, preconditioner: Preconditioner | None) -> Minimum:
+    """The minimum as it is, with the derivatives that the implicit function theorem gives it.
+
+    With `G(d, theta)` the gradient of `F(x* (+) d; theta)` along `d`, zero at `d = 0`,
+
+    ```
+    dx* = x* (+) d,   H d = -(dG/dtheta) dtheta,   H = dG/dd,   dF* = (dF/dtheta) dtheta
+    ```
+
+    `H` is the full second derivative, applied by forward over reverse mode, not `J'J`: the two
+    differ where residuals are not zero. One linear solve by conjugate gradients, in either mode.
+    """
+    return minimum
+
+
+@attach.def_jvp
+def _attach_jvp(primals, tangents):
+    minimum, problem, preconditioner = primals
+    _, t_problem, _ = tangents
+    # The minimum comes here without derivatives of its own: all of them are those of the problem.
+    out = minimum
+    theta, rest = _split_like(problem, t_problem)
+    dtype = minimum.cost.dtype
+    values = {name: x.astype(dtype) for name, x in minimum.values.items()}
+
+    def cost(delta: Array, theta: Any) -> Array:
+        made = eqx.combine(theta, rest)
+        return jnp.sum(terms_at(made, _moved(made, values, delta), None, dtype))
+
+    zero = jnp.zeros((problem.dim,), dtype)
+    t_cost = jax.jvp(lambda t: cost(zero, t), (theta,), (t_problem,))[1]
+    force = jax.jvp(lambda t: jax.grad(cost)(zero, t), (theta,), (t_problem,))[1]
+    delta = -_inverse_hessian(problem, values, lambda d: cost(d, theta), force, preconditioner)
+    t_values = jax.jvp(lambda d: _moved(problem, values, d), (zero,), (delta,))[1]
+    t_values = {name: t.astype(out.values[name].dtype) for name, t in t_values.items()}
+    return out, Minimum(t_values, t_cost.astype(out.cost.dtype))
+
+
+def _split_like(problem: Problem, tangent: Problem) -> tuple[Problem, Problem]:
+    """What of the problem has a tangent, and what has none."""
+    moving = jax.tree.map(lambda t: t is not None, tangent, is_leaf=lambda t: t is None)
+    return eqx.partition(problem, moving)
+
+
+def _moved(problem: Problem, values: Values, delta: Array) -> Values:
+    """The points reached by one flat step."""
+    out, start = {}, 0
+    for (name, group), (count, dim) in zip(problem.variables.items(), problem.sizes, strict=True):
+        part = delta[start : start + count * dim].reshape(count, dim)
+        out[name] = retract(group.manifold, values[name], part)
+        start += count * dim
+    return out
+
+
+def _inverse_hessian(
+    problem: Problem,
+    values: Values,
+    cost,
+    force: Array,
+    preconditioner: Preconditioner | None,
+) -> Array:
+    """`H^-1 force` in the columns that are not held."""
+    jacobian, held = frozen_jacobian(problem, values, force.dtype)
+    scales = BlockDiagonal(block_scaling(jacobian, held))
+    gradient = jax.grad(cost)
+
+    def product(y: Array) -> Array:
+        curved = jax.jvp(gradient, (jnp.zeros_like(y),), (scales.mv(y),))[1]
+        return scales.transpose().mv(curved)
+
+    options = {}
+    if preconditioner is not None:
+        policy = _uniform(force.dtype)
+        none = jnp.zeros((), force.dtype)
+        options["preconditioner"] = preconditioner.factor(jacobian, held, none, policy)[0]
+    right = scales.transpose().mv(force)
+    operator = lx.FunctionLinearOperator(
+        product, jax.eval_shape(lambda: right), lx.positive_semidefinite_tag
+    )
+    tolerance = float(jnp.finfo(force.dtype).eps) ** 0.75
+    solver = lx.CG(tolerance, tolerance * 1e-3, max_steps=10 * problem.dim)
+    solved = lx.linear_solve(operator, right, solver, options=options, throw=False)
+    return scales.mv(solved.value)
+
+
+def frozen_jacobian(
+    problem: Problem, values: Values, dtype: Any
+) -> tuple[BlockJacobian, tuple[Array | None, ...]]:
+    """The Jacobian as a constant, and which variables are held."""
+    jacobian = linearise_at(problem, values, None, dtype).jacobian
+    held = tuple(problem.fixed.get(name) for name in problem.variables)
+    return jax.lax.stop_gradient(jacobian), held
+
+
+def _uniform(dtype: Any) -> Policy:
+    return Policy.parse("double") if dtype == jnp.float64 else Policy()

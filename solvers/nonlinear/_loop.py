@@ -1,0 +1,321 @@
+"""The loop of nonlinear least squares: one program, in which each thing is traced once."""
+
+from typing import Any, NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from jaxsci.precision import Policy
+from jaxsci.solvers.sparse import BlockDiagonal, BlockJacobian, block_scaling
+
+from ._linear import AbstractLinear, Step
+from ._linearise import Linearisation, jacobian_at_zero, knows_zero, linearise_at
+from ._manifold import as_pairs, retract, retract_pair, split
+from ._method import AbstractMethod, MethodState, bend
+from ._precondition import Preconditioner, Refresh, Stale, needs_refresh, rescaled
+from ._problem import Problem, Values
+from ._results import MINIMISE_RESULTS, History, Solution
+
+
+class Settings(eqx.Module):
+    """What is static: one compilation each."""
+
+    policy: Policy
+    max_steps: int = eqx.field(static=True)
+    compensated: bool | None = eqx.field(static=True)
+    refresh: Refresh = eqx.field(static=True)
+
+    @property
+    def update(self) -> Any:
+        """The dtype of the values: float64 means pairs of float32 where that is all there is."""
+        if self.policy.update == "float64" and jnp.result_type(float) != jnp.float64:
+            return jnp.dtype("float32")
+        return self.policy.dtype("update")
+
+    @property
+    def paired(self) -> bool:
+        """Whether values are carried as pairs."""
+        if self.compensated is None:
+            return self.update == jnp.float32
+        return self.compensated
+
+
+class Prepared(eqx.Module):
+    """A minimisation as the compiled program takes it."""
+
+    problem: Problem
+    values: Values
+    method: AbstractMethod
+    linear: AbstractLinear
+    preconditioner: Preconditioner | None
+    rtol: Float[Array, ""]
+    settings: Settings
+
+    def replaced(self, problem: Problem, values: Values) -> "Prepared":
+        """The same for another problem and start."""
+        return eqx.tree_at(lambda p: (p.problem, p.values), self, (problem, values))
+
+
+class _Point(NamedTuple):
+    values: Values
+    low: Values | None
+
+
+class _State(NamedTuple):
+    point: _Point
+    trial: _Point
+    at: Linearisation
+    cost: Array
+    start_cost: Array
+    predicted: Array
+    decrement: Array
+    length: Array
+    step: Step
+    stale: Stale | None
+    method: MethodState
+    evaluations: Array
+    linear_steps: Array
+    history: History
+    done: Array
+    result: MINIMISE_RESULTS
+
+
+def run(prepared: Prepared) -> Solution:
+    """The whole minimisation, to be compiled; without derivatives."""
+    settings = prepared.settings
+    evaluate = _Evaluate(prepared.problem, settings, prepared.preconditioner)
+
+    def advance(state: _State) -> _State:
+        state = _judge(state, evaluate(state.trial), prepared.method, prepared.rtol)
+        # At the end there is nothing more to solve.
+        last = state.done | (state.evaluations > settings.max_steps)
+        return jax.lax.cond(last, lambda s: s, lambda s: _solve(s, evaluate, prepared), state)
+
+    def going_on(state: _State) -> Array:
+        return ~state.done & (state.evaluations <= settings.max_steps)
+
+    last = jax.lax.while_loop(going_on, advance, _initial(evaluate, prepared))
+    result = MINIMISE_RESULTS.where(last.done, last.result, MINIMISE_RESULTS.max_steps_reached)
+    higher = last.cost > last.start_cost * (1 + 1e-3)
+    result = MINIMISE_RESULTS.where(higher, MINIMISE_RESULTS.diverged, result)
+    return Solution(
+        last.point.values,
+        last.point.low,
+        last.cost,
+        last.evaluations - 1,
+        last.linear_steps,
+        last.history,
+        result,
+    )
+
+
+class _Evaluate(eqx.Module):
+    """Linearisation of a problem in the dtypes of a policy."""
+
+    problem: Problem
+    settings: Settings
+    preconditioner: Preconditioner | None
+
+    @property
+    def held(self) -> tuple[Array | None, ...]:
+        """For each variable group, which are fixed."""
+        return tuple(self.problem.fixed.get(name) for name in self.problem.variables)
+
+    def __call__(self, point: _Point) -> Linearisation:
+        policy = self.settings.policy
+        dtype = policy.dtype("residual")
+        values, low = point
+        if low is None and dtype.itemsize < self.settings.update.itemsize:
+            pairs = {name: split(x, dtype) for name, x in values.items()}
+            values = {name: pair[0] for name, pair in pairs.items()}
+            low = {name: pair[1] for name, pair in pairs.items()}
+        at = linearise_at(self.problem, values, low, dtype)
+        return at._replace(jacobian=at.jacobian.astype(policy.dtype("gradient")))
+
+    def factor(self, state: "_State", damping: Array) -> Stale | None:
+        """The preconditioner, factored again if it has to be."""
+        settings, made = self.settings, self.preconditioner
+        if made is None or state.stale is None:
+            return None
+        old = state.stale
+
+        def again() -> Stale:
+            jacobian = state.at.jacobian
+            if knows_zero(self.problem):
+                zero = jacobian_at_zero(self.problem, state.point.values, jacobian.dtype)
+                jacobian = jax.tree.map(lambda a, b: jnp.where(old.made, a, b), jacobian, zero)
+            factor, scales = made.factor(jacobian, self.held, damping, settings.policy)
+            none = jnp.full((), -1, jnp.int32)
+            return Stale(factor, scales, none, none, state.cost, jnp.asarray(True))
+
+        refresh = needs_refresh(old, state.cost, settings.refresh)
+        return jax.lax.cond(refresh, again, lambda: old)
+
+    def move(self, point: _Point, delta: Array, jacobian: BlockJacobian) -> _Point:
+        parts = jacobian.split_columns(delta.astype(self.settings.update))
+        groups = self.problem.variables.items()
+        steps = [
+            (name, group.manifold, part) for (name, group), part in zip(groups, parts, strict=True)
+        ]
+        values, low = point
+        if low is None:
+            return _Point({name: retract(m, values[name], d) for name, m, d in steps}, None)
+        pairs = {name: retract_pair(m, values[name], low[name], d) for name, m, d in steps}
+        return _Point({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+
+
+def _initial(evaluate: _Evaluate, prepared: Prepared) -> _State:
+    settings, x0 = prepared.settings, prepared.values
+    values = {name: x.astype(settings.update) for name, x in x0.items()}
+    low = None
+    if settings.paired:
+        groups = prepared.problem.variables
+        pairs = {n: as_pairs(groups[n].manifold, x, settings.update) for n, x in x0.items()}
+        values = {name: pair[0] for name, pair in pairs.items()}
+        low = {name: pair[1] for name, pair in pairs.items()}
+    start = _Point(values, low)
+    # Zeros of the right shapes: the start is evaluated in the loop, so that it is traced once.
+    at = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(evaluate, start))
+    cost_dtype = at.terms.dtype
+    stale = None
+    if evaluate.preconditioner is not None:
+        # The same for the preconditioner.
+        shape = eqx.filter_eval_shape(
+            evaluate.preconditioner.factor,
+            at.jacobian,
+            evaluate.held,
+            jnp.zeros((), at.jacobian.dtype),
+            settings.policy,
+        )
+        factor, scales = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+        none = jnp.full((), -1, jnp.int32)
+        stale = Stale(factor, scales, none, none, jnp.zeros((), cost_dtype), jnp.asarray(False))
+    columns = at.jacobian.dtype
+    inf, zero = jnp.asarray(jnp.inf, cost_dtype), jnp.zeros((), cost_dtype)
+    count = jnp.zeros((), jnp.int32)
+    return _State(
+        point=start,
+        trial=start,
+        at=at,
+        cost=inf,
+        start_cost=inf,
+        predicted=inf,
+        decrement=inf,
+        length=zero,
+        step=Step(jnp.zeros((evaluate.problem.dim,), columns), count, MINIMISE_RESULTS.successful),
+        stale=stale,
+        method=prepared.method.start(cost_dtype),
+        evaluations=count,
+        linear_steps=count,
+        history=History.empty(settings.max_steps + 1, cost_dtype),
+        done=jnp.asarray(False),
+        result=MINIMISE_RESULTS.successful,
+    )
+
+
+def _judge(state: _State, at: Linearisation, method: AbstractMethod, rtol: Array) -> _State:
+    """Takes or leaves the point that the last step led to."""
+    R = MINIMISE_RESULTS
+    dtype = state.cost.dtype
+    eps = jnp.finfo(dtype).eps
+    first = state.evaluations == 0
+    cost = jnp.sum(at.terms)
+    finite = jnp.isfinite(cost)
+    # Term by term: the difference of two sums would be rounding once the cost hardly changes.
+    gain = jnp.sum(state.at.terms - at.terms)
+    tolerance = jnp.maximum(rtol.astype(dtype), 4 * eps) * state.cost
+    tolerance = tolerance + eps * eps * state.start_cost
+    small = ~first & ~(state.decrement > tolerance)
+    ratio = gain / jnp.where(state.predicted > 0, state.predicted, 1)
+    accepted, next_method, given_up = method.judge(state.method, ratio, finite, state.length)
+    # Where rounding hides the gain the step is believed: gradients are known better than costs.
+    accepted = accepted | (small & finite & (gain >= -64 * eps * state.cost))
+    accepted = jnp.where(first, finite, accepted)
+    keep = first | small
+    next_method = jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.method, next_method)
+
+    sound = state.step.result == R.successful
+    result = R.where(sound, R.successful, state.step.result)
+    result = R.where(small, result, R.where(finite, R.stalled, R.non_finite_step))
+    result = R.where(first, R.non_finite_start, result)
+    done = small | (given_up & ~first) | (first & ~finite)
+
+    def pick(new, old):
+        return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)
+
+    taken = jnp.where(accepted, cost, state.cost)
+    taken = jnp.where(first, cost, taken)
+    k, h = state.evaluations, state.history
+    history = History(
+        h.cost.at[k].set(taken),
+        h.damping.at[k].set(next_method.size),
+        h.linear_steps,
+        h.accepted.at[k].set(accepted.astype(jnp.int32)),
+    )
+    return state._replace(
+        point=pick(state.trial, state.point),
+        at=pick(at, state.at),
+        cost=taken,
+        start_cost=jnp.where(first, cost, state.start_cost),
+        method=next_method,
+        evaluations=k + 1,
+        history=history,
+        done=done,
+        result=result,
+    )
+
+
+def _solve(state: _State, evaluate: _Evaluate, prepared: Prepared) -> _State:
+    """The next step from the point that was accepted last."""
+    policy, method = prepared.settings.policy, prepared.method
+    jacobian = state.at.jacobian
+    residual = state.at.residual.astype(jacobian.dtype)
+    scales = block_scaling(jacobian, evaluate.held)
+    scaled = jacobian.scale_columns(scales)
+    damping = method.damping(state.method).astype(jacobian.dtype)
+
+    def solve() -> tuple[Step, Stale | None]:
+        stale = evaluate.factor(state, damping)
+        inverse = None if stale is None else rescaled(stale, jacobian, scales)
+        step = prepared.linear.solve(scaled, residual, damping, policy, method.stopping, inverse)
+        if stale is not None:
+            first = jnp.where(stale.steps < 0, step.steps, stale.steps)
+            stale = stale._replace(steps=first, last=step.steps)
+        return step._replace(value=step.value.astype(jacobian.dtype)), stale
+
+    k, h = state.evaluations - 1, state.history
+    if method.reuses:
+        # After a rejection the system is the same: only the region in which to step is not.
+        none = jnp.zeros((), jnp.int32)
+        step, stale = jax.lax.cond(
+            h.accepted[k] == 1, solve, lambda: (state.step._replace(steps=none), state.stale)
+        )
+    else:
+        step, stale = solve()
+    gradient = scaled.transpose_mv(residual)
+
+    def model(y: Array) -> Array:
+        image = scaled.mv(y)
+        return -jnp.vdot(gradient, y) - jnp.vdot(image, image) / 2
+
+    y, predicted = step.value, model(step.value)
+    # What an undamped step would gain: damping must not look like convergence.
+    decrement = predicted * (1 + damping)
+    if method.reuses:
+        along = scaled.mv(gradient)
+        y = bend(y, gradient, jnp.vdot(along, along), state.method.size.astype(y.dtype))
+        predicted = model(y)
+    delta = BlockDiagonal(scales).mv(y)
+    history = eqx.tree_at(lambda h: h.linear_steps, h, h.linear_steps.at[k].set(step.steps))
+    return state._replace(
+        trial=evaluate.move(state.point, delta, jacobian),
+        predicted=predicted.astype(state.cost.dtype),
+        decrement=decrement.astype(state.cost.dtype),
+        length=jnp.sqrt(jnp.vdot(y, y)).astype(state.cost.dtype),
+        step=step,
+        stale=stale,
+        linear_steps=state.linear_steps + step.steps,
+        history=history,
+    )
