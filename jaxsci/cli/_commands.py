@@ -72,4 +72,14 @@ COMMANDS = {
         settings="SlamSettings",
         function="optimise_graph_file",
     ),
+    "slam bench": Command(
+        summary="optimise every pose graph in FOLDER under several policies",
+        description=(
+            "Compare dtype policies: every g2o file in FOLDER is optimised under each policy, and "
+            "a table of cost, iterations and time is printed. Nothing is written."
+        ),
+        examples=("jaxsci slam bench graphs --policies double pose_graph",),
+        settings="SlamBenchSettings",
+        function="benchmark_graphs",
+    ),
 }

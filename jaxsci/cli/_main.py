@@ -62,6 +62,8 @@ def _dispatch(words: list[str]) -> int:
 
         print(f"jaxsci {importlib.metadata.version('jaxsci')}")
         return 0
+    if rest and f"{first} {rest[0]}" in COMMANDS:
+        first, rest = f"{first} {rest[0]}", rest[1:]
     if first not in COMMANDS:
         from jaxsci.errors import lookup
 

@@ -18,4 +18,7 @@ from ._run_training import train_surrogate as train_surrogate
 from ._slam import SlamResult as SlamResult
 from ._slam import optimise_graph as optimise_graph
 from ._slam import optimise_graph_file as optimise_graph_file
+from ._slam_bench import SlamBench as SlamBench
+from ._slam_bench import SlamBenchSettings as SlamBenchSettings
+from ._slam_bench import benchmark_graphs as benchmark_graphs
 from ._slam_settings import SlamSettings as SlamSettings

@@ -6,9 +6,6 @@ from typing import Annotated, Literal
 
 import tyro
 
-METHODS = ("lm", "gn", "dogleg")
-PRECONDITIONERS = ("ic0", "ic1", "fsai", "block-jacobi")
-
 
 @dataclasses.dataclass(frozen=True)
 class SlamSettings:
@@ -18,7 +15,7 @@ class SlamSettings:
     """
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
-    """A pose graph in g2o format, in the plane or in space; or a folder of them, after `bench`."""
+    """A pose graph in g2o format, in the plane or in space."""
     output: Path | None = None
     """Where to write the optimised graph; by default FILE with '-optimised' before .g2o."""
     overwrite: bool = False

@@ -96,3 +96,14 @@ def test_figures_of_both_dimensions():
         figure.canvas.draw()
     with pytest.raises(ValueError, match="expected graphs of one dimension"):
         plot_pose_graph({"plane": manhattan(30, seed=0), "space": sphere(3, 5, seed=0)})
+
+
+def test_bench_compares_policies(drifted, capsys):
+    path, graph = drifted
+    words = ["slam", "bench", str(path.parent), "--policies", "double", "--linear", "dense"]
+    assert main([*words, "--init", "file", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["results"]["rows"]
+    assert row["graph"] == "world" and row["status"] == ""
+    assert row["cost"] < 0.5 * graph_cost(graph)
+    assert main(["slam", "bench", str(path.parent / "none")]) == 1
+    assert "expected a folder with .g2o files" in capsys.readouterr().err
