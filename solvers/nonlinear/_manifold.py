@@ -103,10 +103,12 @@ class LieGroup(AbstractManifold):
 
     @property
     def ambient(self) -> int:
+        """How many numbers jaxlie keeps for an element."""
         return self.group.parameters_dim
 
     @property
     def dim(self) -> int:
+        """The dimension of the group's Lie algebra."""
         return self.group.tangent_dim
 
     def retract(self, x, delta):

@@ -65,6 +65,7 @@ class History(eqx.Module):
 
     @staticmethod
     def empty(length: int, dtype) -> "History":
+        """Of no iteration yet, with room for `length`."""
         nan, none = jnp.full((length,), jnp.nan, dtype), jnp.full((length,), -1, jnp.int32)
         return History(nan, nan, none, none)
 
