@@ -5,7 +5,14 @@ from ._cholesky import PRECONDITIONER_RESULTS as PRECONDITIONER_RESULTS
 from ._cholesky import CholeskyFactor as CholeskyFactor
 from ._cholesky import CholeskyPlan as CholeskyPlan
 from ._cholesky import IncompleteCholesky as IncompleteCholesky
+from ._cholesky import TriangularSolves as TriangularSolves
+from ._fsai import FSAI as FSAI
+from ._fsai import FSAIFactor as FSAIFactor
+from ._fsai import FSAIPlan as FSAIPlan
 from ._jacobi import BlockJacobi as BlockJacobi
 from ._jacobi import JacobiFactor as JacobiFactor
 from ._jacobi import JacobiPlan as JacobiPlan
 from ._jacobi import PointJacobi as PointJacobi
+from ._schur import SchurFactor as SchurFactor
+from ._schur import SchurJacobi as SchurJacobi
+from ._schur import SchurPlan as SchurPlan

@@ -54,3 +54,11 @@ def inverse_root(blocks: Float[Array, "w d d"]) -> Float[Array, "w d d"]:
     root = jax.lax.linalg.cholesky(blocks, symmetrize_input=False)
     identity = jnp.broadcast_to(jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks.shape)
     return jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
+
+
+def safe_inverse_root(blocks: Float[Array, "N d d"]) -> Float[Array, "N d d"]:
+    """`X` with `X S X' = I`; that of the diagonal of `S` where `S` is not positive definite."""
+    identity = jnp.eye(blocks.shape[1], dtype=blocks.dtype)[None]
+    single = identity / jnp.sqrt(jnp.where(identity > 0, jnp.abs(blocks), jnp.ones_like(blocks)))
+    X = inverse_root(blocks)
+    return jnp.where(jnp.isfinite(X).all((1, 2), keepdims=True), X, single)

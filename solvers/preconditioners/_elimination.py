@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from ._blocks import inverse_root, times, times_transpose
-from ._pattern import updates
+from ._pattern import Lookup, inverse, updates
 from ._sweep import padded_size, pieces, slots_for, steps_of
 
 
@@ -89,8 +89,9 @@ def elimination(
     cols: np.ndarray,
     level: np.ndarray,
     width: int,
+    room: int,
 ) -> Elimination:
-    """The program (host).
+    """The program (host), for up to `room` entries.
 
     **Arguments:** `matrix`: rows and columns of the matrix's lower half, in its own numbering;
     `order`: the variable eliminated first, second, ...; `rows`, `cols`, `level`: of the factor, in
@@ -107,12 +108,12 @@ def elimination(
     chunk_level = np.empty(len(chunks), np.int64)
     chunk_level[step] = block_level[target]
     # After the blocks: `width` zeros, into which steps may stand out, then the identity.
-    one, room = total + width, padded_size(len(chunks))
-    terms = np.full((2, room, width, slots), total, np.int32)
-    between = np.full((room, width, slots), count + width, np.int32)
+    zero, one = room + count, room + count + width
+    terms = np.full((2, padded_size(len(chunks)), width, slots), zero, np.int32)
+    between = np.full((terms.shape[1], width, slots), count + width, np.int32)
     where = (step, offset % width, slot)
     terms[0][where], terms[1][where] = block[first], block[second]
-    rank = _rank_by(level)
+    rank = inverse(np.argsort(level, kind="stable"))
     between[where] = rank[cols[first]]
 
     pivot_level_start = np.concatenate([[0], np.cumsum(np.bincount(level, minlength=1))])
@@ -122,9 +123,10 @@ def elimination(
     diagonal = np.full((padded_size(len(pivot_chunks)), width), one, np.int32)
     diagonal[pivot_step, pivot_offset % width] = block[entry_count:]
 
-    source = np.full(one + 1, 2 * len(matrix[0]) + count, np.int32)
+    empty = 2 * len(matrix[0]) + count
+    source = np.full(one + 1, empty, np.int32)
     source[one] += 1
-    source[block[:entry_count]] = _source(matrix, order, rows, cols)
+    source[block[:entry_count]] = Lookup(*matrix, count)(order[rows], order[cols], empty)
     source[block[entry_count:]] = 2 * len(matrix[0]) + order
 
     depths, padded_depth = np.arange(depth), padded_size(depth)
@@ -133,40 +135,18 @@ def elimination(
         np.int32(depth),
         _padded(np.searchsorted(chunk_level, depths, side="right"), padded_depth),
         _padded(np.cumsum(-(-np.bincount(level, minlength=1) // width)), padded_depth),
-        _padded(chunks, room),
+        _padded(chunks, terms.shape[1]),
         _padded(pivot_chunks, len(diagonal)),
         *terms,
         between,
         diagonal,
-        block[:entry_count],
-        rank[rows],
-        rank[cols],
+        _padded(block[:entry_count], room, zero),
+        _padded(rank[rows], room),
+        _padded(rank[cols], room),
         order[np.argsort(rank)],
     )
     return Elimination(*(jnp.asarray(array, jnp.int32) for array in integers))
 
 
-def _rank_by(level: np.ndarray) -> np.ndarray:
-    """Where each variable's pivot is kept: by level."""
-    rank = np.empty(len(level), np.int64)
-    rank[np.argsort(level, kind="stable")] = np.arange(len(level))
-    return rank
-
-
-def _padded(integers: np.ndarray, size: int) -> np.ndarray:
-    return np.pad(integers, (0, size - len(integers)))
-
-
-def _source(
-    matrix: tuple[np.ndarray, np.ndarray], order: np.ndarray, rows: np.ndarray, cols: np.ndarray
-) -> np.ndarray:
-    """For each entry of the factor: its number in [lower, lower', diagonal, 0]."""
-    given, count = len(matrix[0]), len(order)
-    key = matrix[0] * count + matrix[1]
-    sorted_key = np.argsort(key)
-    i, j = order[rows], order[cols]
-    wanted = np.maximum(i, j) * count + np.minimum(i, j)
-    found = np.minimum(np.searchsorted(key, wanted, sorter=sorted_key), max(given - 1, 0))
-    found = sorted_key[found] if given else found
-    there = key[found] == wanted if given else np.zeros(len(rows), bool)
-    return np.where(there, np.where(i > j, found, given + found), 2 * given + count)
+def _padded(integers: np.ndarray, size: int, value: int = 0) -> np.ndarray:
+    return np.pad(integers, (0, size - len(integers)), constant_values=value)

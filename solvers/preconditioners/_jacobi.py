@@ -10,7 +10,7 @@ from jaxtyping import Array, Float
 from jaxsci.precision import Policy
 
 from ._base import AbstractPreconditioner, dtypes
-from ._blocks import BlockMatrix, inverse_root, regular_diagonal
+from ._blocks import BlockMatrix, regular_diagonal, safe_inverse_root
 from ._rounding import block_product, is_narrow, unit, unit_blocks
 
 DiagonalBlocks: TypeAlias = BlockMatrix | tuple[Float[Array, "N d d"], ...]
@@ -80,13 +80,10 @@ class JacobiPlan(eqx.Module):
         roots = []
         for group in groups:
             blocks = regular_diagonal(group.astype(wide), damping)
-            identity = jnp.eye(blocks.shape[1], dtype=blocks.dtype)[None]
-            single = identity / jnp.sqrt(jnp.where(identity > 0, blocks, jnp.ones_like(blocks)))
             if self.point:
-                roots.append(single)
-                continue
-            X = inverse_root(blocks)
-            roots.append(jnp.where(jnp.isfinite(X).all((1, 2), keepdims=True), X, single))
+                identity = jnp.eye(blocks.shape[1], dtype=blocks.dtype)[None]
+                blocks = blocks * identity
+            roots.append(safe_inverse_root(blocks))
         if is_narrow(stored, wide):
             scaled = [unit_blocks(X, stored) for X in roots]
             roots, scales = [blocks for blocks, _ in scaled], [scale for _, scale in scaled]

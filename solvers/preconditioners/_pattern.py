@@ -54,6 +54,20 @@ def fill_pattern(
     return keys // count, keys % count
 
 
+def lower_power(
+    rows: np.ndarray, cols: np.ndarray, count: int, power: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The strictly lower entries of `H^power`, sorted by row, then column."""
+    half = _pattern(rows, cols, count)
+    whole = sp.csr_matrix(half + half.T + sp.identity(count, "float32"))
+    result = whole
+    for _ in range(power - 1):
+        result = result @ whole
+    low = sp.coo_matrix(sp.tril(result, -1))
+    keys = np.sort(low.row.astype(np.int64) * count + low.col)
+    return keys // count, keys % count
+
+
 def _pattern(rows: np.ndarray, cols: np.ndarray, count: int) -> sp.csr_matrix:
     return sp.csr_matrix((np.ones(len(rows), np.float32), (rows, cols)), (count, count))
 
@@ -105,3 +119,29 @@ def updates(
     kept = diagonal | (keys[found] == wanted if entry_count else diagonal)
     target = np.where(diagonal, entry_count + j, found)
     return target[kept], by_column[lower][kept], by_column[upper][kept]
+
+
+class Lookup:
+    """Where a pair of variables is in the lower half of a matrix: an entry, or a transposed one."""
+
+    def __init__(self, rows: np.ndarray, cols: np.ndarray, count: int):
+        self.count, self.given = count, len(rows)
+        key = rows * count + cols
+        self.order = np.argsort(key)
+        self.key = key[self.order]
+
+    def __call__(self, i: np.ndarray, j: np.ndarray, absent: int) -> np.ndarray:
+        """Numbers in [lower, lower']; `absent` where there is no such entry."""
+        if self.given == 0:
+            return np.full(i.shape, absent)
+        wanted = np.maximum(i, j) * self.count + np.minimum(i, j)
+        found = np.minimum(np.searchsorted(self.key, wanted), self.given - 1)
+        number = self.order[found] + np.where(i > j, 0, self.given)
+        return np.where((self.key[found] == wanted) & (i != j), number, absent)
+
+
+def inverse(order: np.ndarray) -> np.ndarray:
+    """The permutation that undoes `order`."""
+    result = np.empty_like(order)
+    result[order] = np.arange(len(order))
+    return result

@@ -6,6 +6,7 @@ import lineax as lx
 import numpy as np
 import pytest
 
+from jaxsci.precision import Policy
 from jaxsci.solvers.preconditioners import (
     PRECONDITIONER_RESULTS,
     BlockJacobi,
@@ -13,6 +14,8 @@ from jaxsci.solvers.preconditioners import (
     IncompleteCholesky,
     PointJacobi,
 )
+from jaxsci.solvers.preconditioners._orders import ORDERS, elimination_order
+from jaxsci.solvers.preconditioners._pattern import fill_pattern, levels
 
 
 class Matrix:
@@ -111,6 +114,78 @@ def test_full_fill_is_the_inverse(order):
     expected = np.linalg.inv(dense(rows, cols, diagonal, lower))
     assert shift == 0
     np.testing.assert_allclose(M, expected, rtol=0, atol=1e-4 * abs(expected).max())
+
+
+def test_fill_keeps_what_the_level_rule_says():
+    rows, cols = graph()
+    level = np.full((N, N), 99)
+    level[rows, cols] = level[cols, rows] = 0
+    for k in range(N):
+        through = level[:, k, None] + level[None, k, :] + 1
+        level[k + 1 :, k + 1 :] = np.minimum(level, through)[k + 1 :, k + 1 :]
+    for fill in (1, 2):
+        i, j = fill_pattern(rows, cols, N, fill)
+        np.testing.assert_array_equal(np.argwhere(np.tril(level <= fill, -1)), np.stack([i, j], 1))
+
+
+@pytest.mark.parametrize("order", list(ORDERS))
+def test_orders(order):
+    rows, cols = graph()
+    far = rows + 3 * N, cols + 3 * N  # a second component; between them, variables without edges
+    i, j = (np.concatenate(pair) for pair in zip((rows, cols), far, strict=True))
+    p = elimination_order(order, i, j, 4 * N)
+    np.testing.assert_array_equal(np.sort(p), np.arange(4 * N))
+
+
+def test_nested_dissection_of_a_chain_is_shallow():
+    count = 1000
+    rows, cols = np.arange(1, count), np.arange(count - 1)
+    for order, least, most in (("natural", count, count), ("nested", 2, 40), ("colour", 2, 2)):
+        rank = np.argsort(elimination_order(order, rows, cols, count))
+        i, j = rank[rows], rank[cols]
+        depth = levels(np.maximum(i, j), np.minimum(i, j), count).max() + 1
+        assert least <= depth <= most
+
+
+def test_sweeps_and_their_guard():
+    rows, cols = graph()
+    diagonal, lower = matrix(rows, cols, prior=3.0)
+    exact, _, _ = applied(
+        IncompleteCholesky("amd", width=4).plan(rows, cols, N, D), diagonal, lower
+    )
+    plan = IncompleteCholesky("amd", solve="sweeps", sweeps=2, width=4).plan(rows, cols, N, D)
+    M, _, result = applied(plan, diagonal, lower)
+    assert result == PRECONDITIONER_RESULTS.successful
+    np.testing.assert_allclose(M, exact, rtol=0, atol=3e-2 * abs(exact).max())
+    assert abs(M - exact).max() > 1e-6 * abs(exact).max()
+    np.testing.assert_allclose(M, M.T, rtol=0, atol=1e-6 * abs(exact).max())
+    # In the natural order of a chain with a weak prior what is far away matters: one sweep fails.
+    diagonal, lower = matrix(rows, cols, prior=1e-3)
+    keep = rows == cols + 1
+    diagonal[:], lower[:] = 2.001 * np.eye(D), np.where(keep[:, None, None], -np.eye(D), 0)
+    natural = IncompleteCholesky("natural", solve="sweeps", sweeps=1, width=4).plan(
+        rows, cols, N, D
+    )
+    M, _, result = applied(natural, diagonal, lower)
+    assert result == PRECONDITIONER_RESULTS.by_levels
+    expected = np.linalg.inv(dense(rows, cols, diagonal, lower))
+    np.testing.assert_allclose(M, expected, rtol=0, atol=1e-4 * abs(expected).max())
+
+
+def test_half_precision_of_badly_scaled_matrices():
+    rows, cols = graph()
+    diagonal, lower = matrix(rows, cols)
+    expected, _, _ = applied(
+        IncompleteCholesky("amd", width=4).plan(rows, cols, N, D), diagonal, lower
+    )
+    tiny = 1e-9  # far outside of what float16 can hold
+    H = Matrix(*(jnp.asarray(tiny * a, jnp.float32) for a in (diagonal, lower)))
+    plan = IncompleteCholesky("amd", width=4).plan(rows, cols, N, D)
+    factor = plan.factor(H, policy=Policy(precondition="f16"))
+    assert factor.forward.dtype == jnp.float16 and factor.blocks.dtype == jnp.float16
+    M = jax.jit(lambda factor: factor.as_matrix())(factor)
+    assert M.dtype == jnp.float32
+    np.testing.assert_allclose(tiny * M, expected, rtol=0, atol=4e-3 * abs(expected).max())
 
 
 def test_shift_on_breakdown():
