@@ -229,6 +229,7 @@ def _project(
     kept = jnp.asarray(True)
     if equality is not None:
         left, rounding = equality.residual(chosen), 4.0 * eps * equality.magnitude(chosen)
+        rounding = rounding + 4.0 * eps * equality.magnitude(mean)
         kept = jnp.all(jnp.abs(left) <= 4.0 * rounding)
     # Where the set has no interior the multipliers are large and drown optimality in rounding:
     # then a field that holds exactly need be optimal only as far as can be told.
@@ -272,21 +273,27 @@ def _restore(value, inequality, equality, correction, active, unit, noise) -> Ar
     again, and so on. The best field seen is returned.
     """
 
-    def off(v):
-        residual = lax.stop_gradient(equality).residual(v)
-        return residual, jnp.max(jnp.abs(residual) / unit)
+    held = lax.stop_gradient(equality)
+    eps = float(jnp.finfo(value.dtype).eps)
 
-    def body(_, state):
-        value, residual, best, least = state
+    def off(v):
+        residual = held.residual(v)
+        reached = jnp.all(jnp.abs(residual) <= eps * held.magnitude(v))
+        return residual, jnp.max(jnp.abs(residual) / unit), reached
+
+    def body(state):
+        value, residual, best, least, _, count = state
         value = value + correction(residual)
         # Where the total is zero, so must be what is left of a point, not merely tiny.
         value = inequality.snap(jnp.where(jnp.abs(value) <= noise, 0.0, value), active)
-        residual, now = off(value)
+        residual, now, reached = off(value)
         best = jnp.where(now < least, value, best)
-        return value, residual, best, jnp.minimum(now, least)
+        return value, residual, best, jnp.minimum(now, least), reached, count + 1
 
-    residual, least = off(value)
-    return lax.fori_loop(0, 4, body, (value, residual, value, least))[2]
+    # One round or two, but where the set has next to no interior.
+    residual, least, reached = off(value)
+    start = (value, residual, value, least, reached, jnp.zeros((), int))
+    return lax.while_loop(lambda s: ~s[4] & (s[5] < 40), body, start)[2]
 
 
 def _root(gaussian: Gaussian) -> Array:
