@@ -31,6 +31,8 @@ def regular_diagonal(
 ) -> Float[Array, "N d d"]:
     """The damped diagonal blocks, with a 1 where a variable does not act at all."""
     identity = jnp.eye(diagonal.shape[1], dtype=diagonal.dtype)[None]
+    # What solves a system approximately is not to be differentiated; the solution is.
+    diagonal, damping = jax.lax.stop_gradient((diagonal, damping))
     damped = diagonal + jnp.asarray(damping, diagonal.dtype) * identity
     idle = jnp.diagonal(damped, axis1=1, axis2=2) <= 0
     return damped + jnp.where(idle[:, :, None], identity, jnp.zeros_like(damped))

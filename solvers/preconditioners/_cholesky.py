@@ -160,7 +160,8 @@ class CholeskyPlan(eqx.Module):
         """
         check_matrix("CholeskyPlan", H, self.count, self.dim, self.given)
         wide, stored = dtypes(policy, H.diagonal.dtype)
-        diagonal, lower = regular_diagonal(H.diagonal.astype(wide), damping), H.lower.astype(wide)
+        diagonal = regular_diagonal(H.diagonal.astype(wide), damping)
+        lower = jax.lax.stop_gradient(H.lower.astype(wide))
         X, L, shift, result = _shifted(self.elimination, diagonal, lower, stored)
         blocks, scale = unit_blocks(X, stored) if is_narrow(stored, wide) else (X, None)
         solves, sweeping = self.solves, None

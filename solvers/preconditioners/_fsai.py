@@ -123,7 +123,8 @@ class FSAIPlan(eqx.Module):
         wide, stored = dtypes(policy, H.diagonal.dtype)
         X = safe_inverse_root(regular_diagonal(H.diagonal.astype(wide), damping))
         # G is made for X H X', which has unit diagonal blocks: a narrow dtype can hold it.
-        lower = times_transpose(times(X[self.rows], H.lower.astype(wide)), X[self.cols])
+        lower = jax.lax.stop_gradient(H.lower.astype(wide))
+        lower = times_transpose(times(X[self.rows], lower), X[self.cols])
         identity = jnp.eye(self.dim, dtype=X.dtype)[None]
         pieces = [lower, lower.swapaxes(1, 2), jnp.zeros_like(identity), identity]
         blocks = jnp.concatenate(pieces)

@@ -99,7 +99,8 @@ class SchurPlan(eqx.Module):
         wide, stored = dtypes(policy, B.dtype)
         X = safe_inverse_root(regular_diagonal(B.astype(wide), damping))
         Y = safe_inverse_root(regular_diagonal(C.astype(wide), damping))
-        E = jax.ops.segment_sum(cross.astype(wide), self.pair, len(self.pair))
+        cross = jax.lax.stop_gradient(cross.astype(wide))
+        E = jax.ops.segment_sum(cross, self.pair, len(self.pair))
         # In variables with unit diagonal blocks, no entry of E is larger than one.
         E = times_transpose(times(X[self.camera], E), Y[self.point])
         S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)

@@ -211,25 +211,24 @@ def test_held_variable_keeps_its_entries():
     np.testing.assert_array_equal(M[:D], np.eye(D, N * D))
 
 
-def test_in_lineax_and_under_vmap():
+def test_in_lineax_under_vmap_and_grad():
     rows, cols = graph()
     diagonal, lower = (jnp.asarray(a, jnp.float32) for a in matrix(rows, cols))
-    H = lx.MatrixLinearOperator(
-        jnp.asarray(dense(rows, cols, *matrix(rows, cols)), jnp.float32),
-        lx.positive_semidefinite_tag,
-    )
+    H = jnp.asarray(dense(rows, cols, *matrix(rows, cols)), jnp.float32)
     plan = IncompleteCholesky(width=4).plan(rows, cols, N, D)
 
-    @jax.jit
-    @jax.vmap
     def solve(scale, b):
         factor = plan.factor(Matrix(scale * diagonal, scale * lower))
+        operator = lx.MatrixLinearOperator(scale * H, lx.positive_semidefinite_tag)
         options = {"preconditioner": factor}
-        return lx.linear_solve(H, b, lx.CG(1e-6, 1e-6), options=options, throw=False).value
+        solution = lx.linear_solve(operator, b, lx.CG(1e-6, 1e-6), options=options, throw=False)
+        return solution.value.sum(), solution.value
 
+    scale = jnp.array([1.0, 3.0])
     b = jax.random.normal(jax.random.key(0), (2, N * D))
-    x = solve(jnp.array([1.0, 3.0]), b)
-    np.testing.assert_allclose(np.asarray(x) @ np.asarray(H.as_matrix()), b, atol=1e-3)
+    slope, x = jax.jit(jax.vmap(jax.grad(solve, has_aux=True)))(scale, b)
+    np.testing.assert_allclose(scale[:, None] * (x @ H), b, atol=1e-3)
+    np.testing.assert_allclose(slope, -x.sum(1) / scale, rtol=1e-3)
 
 
 def test_same_size_means_one_compilation():
