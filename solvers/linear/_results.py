@@ -47,3 +47,16 @@ def to_lineax(result: CGNR_RESULTS) -> lx.RESULTS:
     for name, theirs in _LINEAX.items():
         out = lx.RESULTS.where(result == getattr(CGNR_RESULTS, name), theirs, out)
     return out
+
+
+class DIRECT_RESULTS(eqx.Enumeration):
+    """How a direct factorisation ended; `DIRECT_RESULTS[result]` is a sentence."""
+
+    successful = ""
+    non_finite_input = (
+        "The matrix holds a number that is not finite: look for it before the factorisation."
+    )
+    not_positive_definite = (
+        "The matrix is not positive definite in this precision: add damping, hold a variable or "
+        "add a prior, or factor in float64."
+    )

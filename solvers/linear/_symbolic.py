@@ -1,0 +1,202 @@
+"""Which block of a sparse Cholesky factor is where: found once, on the host."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ._dissection import Part, dissect
+
+# Fronts are padded to one of so many sizes: each is one more loop to compile.
+_BANDS = 4
+# How many multiplications one step of the loop should do, so that its overhead is nothing.
+_STEP_WORK = 10_000_000
+
+
+class Band(NamedTuple):
+    """Neighbouring heights of the tree: `S` steps of `B` fronts each, padded to one size.
+
+    The fronts of one step are independent.
+
+    - `panel` (S, B, c + r, c): where in the storage the blocks of a front's columns are.
+    - `update` (S, B, r, r): where the products of its blocks below go; beyond the storage if
+        nowhere.
+    - `columns` (S, B, c), `below` (S, B, r): the variables; `count` where there is none.
+    """
+
+    panel: Any
+    update: Any
+    columns: Any
+    below: Any
+
+
+class Symbolic:
+    """The structure of a factor: its fronts in bands, from the leaves of the tree to its root.
+
+    Storage is an array of blocks, each front's columns one after the other, and then
+    two blocks more: zero, and the identity, which pad.
+    """
+
+    def __init__(self, rows, cols, count: int, d: int, leaf: int):
+        rows, cols = np.asarray(rows, np.int64), np.asarray(cols, np.int64)
+        # Narrow panels of one width, as in a dense blocked factorisation: wide ones would pad.
+        parts = _chunks(dissect(rows, cols, count, leaf), leaf)
+        front_of, order = _elimination_order(parts, count)
+        fronts = _fronts(parts, rows, cols, front_of, order, count)
+        widths = np.array([len(part.members) for part in parts])
+        heights = np.array([len(front) for front in fronts])
+        offset = np.concatenate([[0], np.cumsum(widths * heights)])
+        self.count, self.d, self.storage = count, d, int(offset[-1])
+        self.front_of, self.order = front_of, order
+        self._fronts, self._widths, self._offset = fronts, widths, offset
+        local = np.zeros(count, np.int64)
+        for front, width in zip(fronts, widths, strict=True):
+            local[front[:width]] = np.arange(width)
+        self._local = local
+        numbers = np.arange(count)
+        self.diagonal = self._place(numbers, numbers)
+        late = order[rows] > order[cols]
+        self.lower = self._place(np.where(late, rows, cols), np.where(late, cols, rows))
+        self.turned = ~late
+        self.bands = self._schedule(_heights(parts))
+
+    def _place(self, row, col) -> np.ndarray:
+        """Where the block (row, col) is stored; `row` is eliminated with `col` or after it."""
+        out = np.empty(len(row), np.int64)
+        owner = self.front_of[col]
+        by_owner = np.argsort(owner, kind="stable")
+        starts = np.searchsorted(owner[by_owner], np.arange(len(self._fronts) + 1))
+        for f in np.flatnonzero(np.diff(starts)):
+            some = by_owner[starts[f] : starts[f + 1]]
+            out[some] = self._place_in(int(f), row[some], col[some])
+        return out
+
+    def _place_in(self, f: int, row, col) -> np.ndarray:
+        front = self._fronts[f]
+        at = np.searchsorted(self.order[front], self.order[row])
+        return self._offset[f] + at * self._widths[f] + self._local[col]
+
+    def _schedule(self, heights) -> list[Band]:
+        widths = self._widths
+        below = np.array([len(front) for front in self._fronts]) - widths
+        by_height = [np.flatnonzero(heights == h) for h in range(int(heights.max(initial=-1)) + 1)]
+        bands = []
+        for some in _bands(by_height, widths, below):
+            everything = np.concatenate(some)
+            c, r = int(widths[everything].max()), int(below[everything].max())
+            most = max(1, _STEP_WORK // (c * (c + r) ** 2 * self.d**3))
+            # Steps of equal size: as many as the largest height needs, not one over.
+            largest = max(len(group) for group in some)
+            most = -(-largest // -(-largest // most))
+            steps = [
+                self._group(group[start : start + most], most, c, r)
+                for group in some
+                for start in range(0, len(group), most)
+            ]
+            bands.append(Band(*(np.stack(arrays) for arrays in zip(*steps, strict=True))))
+        return bands
+
+    def _group(self, group, size: int, c: int, r: int) -> Band:
+        """The places of one step: these fronts, and padding up to `size`."""
+        zero, one, nowhere = self.storage, self.storage + 1, self.storage + 2
+        panel = np.full((size, c + r, c), zero, np.int32)
+        panel[:, np.arange(c), np.arange(c)] = one
+        update = np.full((size, r, r), nowhere, np.int32)
+        columns = np.full((size, c), self.count, np.int32)
+        below = np.full((size, r), self.count, np.int32)
+        for k, f in enumerate(group):
+            front, width = self._fronts[f], int(self._widths[f])
+            rest = front[width:]
+            place = self._offset[f] + np.arange(len(front) * width).reshape(-1, width)
+            # Above the diagonal nothing is read.
+            panel[k, :width, :width] = place[:width]
+            panel[k, c : c + len(rest), :width] = place[width:]
+            columns[k, :width], below[k, : len(rest)] = front[:width], rest
+            # Fronts are numbered from the root, so that what is eliminated later comes first.
+            owners = -self.front_of[rest]
+            for owner in np.unique(-owners):
+                first, last = np.searchsorted(owners, [-owner, -owner + 1])
+                # Columns first..last of what is below go to that front, with all rows after them.
+                row = np.repeat(rest[first:], last - first)
+                col = np.tile(rest[first:last], len(rest) - first)
+                target = self._place_in(owner, row, col).reshape(-1, last - first)
+                update[k, first : len(rest), first:last] = target
+        lower = np.tril(np.ones((r, r), bool))
+        return Band(panel, np.where(lower[None], update, nowhere), columns, below)
+
+
+def _chunks(parts: list[Part], width: int) -> list[Part]:
+    """Splits each part into a chain of parts of at most `width` variables."""
+    out: list[Part] = []
+    bottom = []
+    for part in parts:
+        parent = bottom[part.parent] if part.parent >= 0 else -1
+        # The last members are eliminated last, so that they come first.
+        for stop in range(len(part.members), 0, -width):
+            out.append(Part(part.members[max(0, stop - width) : stop], parent, part.depth))
+            parent = len(out) - 1
+        bottom.append(parent)
+    return out
+
+
+def _elimination_order(parts: list[Part], count: int) -> tuple[np.ndarray, np.ndarray]:
+    """The part of each variable and its number in the order, deepest parts first."""
+    front_of, order = np.empty(count, np.int64), np.empty(count, np.int64)
+    at = count
+    # Parents come before children in the list, so that numbers are given out from the end.
+    for k, part in enumerate(parts):
+        at -= len(part.members)
+        front_of[part.members] = k
+        order[part.members] = at + np.arange(len(part.members))
+    return front_of, order
+
+
+def _fronts(parts, rows, cols, front_of, order, count) -> list[np.ndarray]:
+    """For each part its members, then the variables after them that its elimination touches."""
+    # Each entry of the matrix belongs to the part that is eliminated first.
+    first = np.where(order[rows] < order[cols], rows, cols)
+    other = np.where(order[rows] < order[cols], cols, rows)
+    by_part = np.argsort(front_of[first], kind="stable")
+    ends = np.searchsorted(front_of[first][by_part], np.arange(len(parts) + 1))
+    touched = [[other[by_part[ends[k] : ends[k + 1]]]] for k in range(len(parts))]
+    fronts: list[np.ndarray] = [np.empty(0, np.int64)] * len(parts)
+    inverse = np.argsort(order)
+    for k in range(len(parts) - 1, -1, -1):
+        members = parts[k].members
+        numbers = np.unique(order[np.concatenate(touched[k])])
+        later = inverse[numbers[numbers > order[members[-1]]]]
+        fronts[k] = np.concatenate([members, later])
+        if parts[k].parent >= 0:
+            touched[parts[k].parent].append(later)
+    return fronts
+
+
+def _heights(parts: list[Part]) -> np.ndarray:
+    heights = np.zeros(len(parts), np.int64)
+    for k in range(len(parts) - 1, -1, -1):
+        if (up := parts[k].parent) >= 0:
+            heights[up] = max(heights[up], heights[k] + 1)
+    return heights
+
+
+def _bands(by_height: list[np.ndarray], widths, below) -> list[list[np.ndarray]]:
+    """Cuts the heights where padding to the largest front of a band costs least."""
+    total = len(by_height)
+    counts = [len(group) for group in by_height]
+    c = [int(widths[group].max()) for group in by_height]
+    r = [int(below[group].max()) for group in by_height]
+
+    def cost(start, stop):
+        wide, deep = max(c[start:stop]), max(r[start:stop])
+        return sum(counts[start:stop]) * wide * (wide + deep) ** 2
+
+    # best[j]: the least cost of the heights before j, and where its bands end.
+    best: list[dict[int, tuple[int, tuple[int, ...]]]] = [{0: (0, ())}]
+    for _ in range(min(_BANDS, total)):
+        row = {}
+        for j in range(1, total + 1):
+            options = [(v + cost(i, j), (*ends, j)) for i, (v, ends) in best[-1].items() if i < j]
+            if options:
+                row[j] = min(options)
+        best.append(row)
+    ends = min(row[total] for row in best if total in row)[1]
+    return [by_height[a:b] for a, b in zip((0, *ends[:-1]), ends, strict=True)]
