@@ -3,6 +3,7 @@
 import bz2
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +55,7 @@ def read_bal(path: str | os.PathLike[str]) -> Bundle:
             f"{name}: line {line + 1}: expected a camera below {c} and a point below {p}: "
             f"{show(lines[line].strip())!r}"
         )
-    rest: list[float] = []
+    rest: list[Any] = []
     for number in range(o + 1, len(lines)):
         if lines[number].strip():
             rest.extend(_numbers(name, lines, number, None))
@@ -189,7 +190,7 @@ def _lie_from_rodrigues(omega: Doubles, translation: Doubles) -> Doubles:
 
 def _numbers(
     name: str, lines: list[bytes], at: int, count: int | None, whole: int = 0
-) -> list[float]:
+) -> list[Any]:
     """The numbers of a line, the first `whole` of which must be whole."""
     tokens = lines[at].split()
     try:

@@ -102,15 +102,16 @@ class PoseGraph:
         >>> import numpy as np
         >>> from jaxsci.solvers.slam import PoseGraph, graph_cost
         >>> poses = np.array([[1.0, 0, 0, 0], [1.0, 0, 1.0, 0]])
-        >>> graph = PoseGraph(poses, [[0, 1]], [[1.0, 0, 1.1, 0]], [np.diag([100.0, 100, 400])])
+        >>> ahead, weight = np.array([[1.0, 0, 1.1, 0]]), np.diag([100.0, 100, 400])
+        >>> graph = PoseGraph(poses, np.array([[0, 1]]), ahead, weight[None])
         >>> graph.dim, graph_cost(graph)
         (2, 0.50)
     """
 
     poses: Doubles
-    edges: np.ndarray
-    measurements: Doubles
-    information: Doubles
+    edges: np.ndarray = _ABSENT
+    measurements: Doubles = _ABSENT
+    information: Doubles = _ABSENT
     ids: np.ndarray = _ABSENT
     fixed: np.ndarray = _ABSENT
     landmarks: Doubles = _ABSENT

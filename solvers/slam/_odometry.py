@@ -32,10 +32,10 @@ def odometry(
     !!! example
         >>> import numpy as np
         >>> from jaxsci.solvers.slam import PoseGraph, odometry
-        >>> ahead = np.array([1.0, 0, 2.0, 0])
+        >>> ahead = np.tile([1.0, 0, 2.0, 0], (2, 1))
         >>> start = np.tile([1.0, 0, 0, 0], (3, 1))
-        >>> eye = np.eye(3)
-        >>> graph = PoseGraph(start, [[0, 1], [1, 2]], [ahead, ahead], [eye, eye])
+        >>> weight = np.tile(np.eye(3), (2, 1, 1))
+        >>> graph = PoseGraph(start, np.array([[0, 1], [1, 2]]), ahead, weight)
         >>> odometry(graph).poses[:, 2]
         array([0., 2., 4.])
     """

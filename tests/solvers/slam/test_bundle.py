@@ -164,7 +164,7 @@ def test_windows():
 
 
 def test_a_generated_window_is_exact_without_noise():
-    quiet = sliding_window(seed=0, pixel_noise=0, start_noise=0)
+    quiet = sliding_window(seed=0, pixel_noise=0.0, start_noise=0.0)
     assert bundle_cost(quiet) == 0
     noisy = sliding_window(seed=0)
     assert 4500 < 2 * len(noisy.pixels) < 5500

@@ -32,7 +32,7 @@ def test_generated_graphs(generate, sizes, poses, edges):
     freedom = graph.information.shape[0] * graph.information.shape[1]
     cost = graph_cost(graph.with_poses(graph.truth))
     assert abs(cost - freedom / 2) < 4 * np.sqrt(freedom / 2)
-    exact = generate(seed=1, translation_noise=0, rotation_noise=0, **sizes)
+    exact = generate(seed=1, translation_noise=0.0, rotation_noise=0.0, **sizes)
     assert graph_cost(exact) < 1e-20
     assert absolute_trajectory_error(exact.poses, exact.truth).rmse < 1e-11
     # Steps of the robot are of one size, and edges join neighbours.

@@ -71,7 +71,7 @@ def test_odometry_composes_the_steps(graph):
 
 @pytest.mark.parametrize("dim", [2, 3])
 def test_chordal_is_exact_without_noise(dim, x64):
-    quiet = {"translation_noise": 0, "rotation_noise": 0, "seed": 0}
+    quiet = {"translation_noise": 0.0, "rotation_noise": 0.0, "seed": 0}
     graph = lost(manhattan(120, **quiet) if dim == 2 else sphere(5, 6, **quiet))
     found, report = chordal(graph, rtol=1e-12)
     assert report.messages == ("", "")
@@ -128,12 +128,12 @@ def test_parts_and_landmarks():
     graph = PoseGraph(
         np.tile([1.0, 0, 0, 0], (5, 1)) + np.array([[0, 0, k, 0] for k in (0, 9, 9, 7, 9)]),
         np.array([[0, 1], [1, 2], [3, 4]]),
-        [step] * 3,
-        [eye] * 3,
+        np.tile(step, (3, 1)),
+        np.tile(eye, (3, 1, 1)),
         landmarks=np.zeros((2, 2)),
         landmark_edges=np.array([[1, 0], [2, 0], [4, 1]]),
         landmark_measurements=np.array([[1.0, 1.0], [1.0, 1.0], [0.0, 3.0]]),
-        landmark_information=[np.eye(2)] * 3,
+        landmark_information=np.tile(np.eye(2), (3, 1, 1)),
     )
     assert graph.anchors.tolist() == [True, False, False, True, False]
     for found in (odometry(graph), chordal(graph)[0]):

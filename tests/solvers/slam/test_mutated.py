@@ -89,9 +89,9 @@ def plainly(path) -> PoseGraph | None:
         return [np.cos(angle), np.sin(angle), x, y]
 
     return PoseGraph(
-        [pose(*poses[name]) for name in names],
-        [[names.index(i) for i in ids] for ids, _ in edges],
-        [pose(*numbers) for _, numbers in edges],
+        np.array([pose(*poses[name]) for name in names]),
+        np.array([[names.index(i) for i in ids] for ids, _ in edges]),
+        np.array([pose(*numbers) for _, numbers in edges]),
         upper,
     )
 

@@ -79,6 +79,6 @@ def test_the_minimum_is_nearer_to_the_truth(x64):
 
 
 def test_without_edges_there_is_no_problem():
-    graph = PoseGraph([[1.0, 0, 0, 0]], None, None, None)
+    graph = PoseGraph(np.array([[1.0, 0, 0, 0]]))
     with pytest.raises(ValueError, match="at least one edge"):
         to_problem(graph)
