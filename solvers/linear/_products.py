@@ -10,7 +10,7 @@ import lineax as lx
 from jaxtyping import Array
 
 from jaxsci.precision import Policy
-from jaxsci.solvers.sparse import BlockJacobian, BlockRows, TransposedBlockJacobian
+from jaxsci.solvers.sparse import BlockJacobian, BlockRows, SparseEntries, TransposedBlockJacobian
 
 
 def natural_policy(operator: lx.AbstractLinearOperator) -> Policy:
@@ -50,7 +50,7 @@ def lowered(operator: lx.AbstractLinearOperator, policy: Policy) -> lx.AbstractL
     stored, product = policy.dtype("matrix"), policy.dtype("product")
     if stored == product == operator_dtype(operator):
         return operator
-    if isinstance(operator, BlockJacobian):
+    if isinstance(operator, (BlockJacobian, SparseEntries)):
         return operator.under(policy)
     if isinstance(operator, TransposedBlockJacobian):
         return operator.jacobian.under(policy).transpose()
