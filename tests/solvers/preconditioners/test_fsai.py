@@ -1,5 +1,8 @@
 """FSAI against its definition, row by row, in dense float64."""
 
+from typing import Any
+
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,11 +14,11 @@ from jaxsci.solvers.preconditioners import FSAI
 N, D = 12, 2
 
 
-class Matrix:
+class Matrix(eqx.Module):
     """A block symmetric matrix as plain arrays."""
 
-    def __init__(self, diagonal, lower):
-        self.diagonal, self.lower = diagonal, lower
+    diagonal: Any
+    lower: Any
 
 
 def problem(seed=0):
@@ -69,7 +72,8 @@ def test_half_precision_storage():
     tiny = 1e-9  # far outside of what float16 can hold
     matrix = Matrix(*(jnp.asarray(tiny * a, jnp.float32) for a in (diagonal, lower)))
     plan = FSAI(width=4).plan(rows, cols, N, D)
-    factor = plan.factor(matrix, policy=Policy(precondition="f16"))
+    policy = Policy(precondition="f16")
+    factor = jax.jit(lambda plan, matrix: plan.factor(matrix, policy=policy))(plan, matrix)
     assert factor.forward.dtype == jnp.float16 and factor.blocks.dtype == jnp.float16
     M, expected = jax.jit(lambda factor: factor.as_matrix())(factor), by_definition(H, 1) / tiny
     assert M.dtype == jnp.float32
