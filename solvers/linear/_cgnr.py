@@ -36,8 +36,9 @@ class CGNRSolution(eqx.Module):
 
 def cgnr(
     J: lx.AbstractLinearOperator,
-    residual: Float[Array, " m"],
+    residual: Float[Array, " m"] | None = None,
     *,
+    gradient: Float[Array, " n"] | None = None,
     preconditioner: lx.AbstractLinearOperator | None = None,
     damping: Float[Array, " *n"] | float = 0.0,
     policy: Policy | None = None,
@@ -66,7 +67,9 @@ def cgnr(
     **Arguments:**
 
     - `J`: any lineax operator, `m` by `n`.
-    - `residual`: shape `(m,)`; the right-hand side.
+    - `residual`: shape `(m,)`; the right-hand side. It may be left out for a `gradient`.
+    - `gradient`: `J' residual`, shape `(n,)`, if it is known better than `J` can give it, e.g. in
+        float64 while `J` is in float32.
     - `preconditioner`: an operator close to `(J'J + damping)^-1`, positive definite.
     - `damping`: a number, or one per column; not negative.
     - `policy`: by default everything has the dtype of `J`.
@@ -101,12 +104,14 @@ def cgnr(
     1952; Strakos and Tichy, *On error estimation in the conjugate gradient method*, 2002, for the
     energy norm.
     """
-    _check(J, residual, preconditioner, damping, max_steps, y0, stopping, form)
+    _check(J, residual, gradient, preconditioner, damping, max_steps, y0, stopping, form)
     policy = natural_policy(J) if policy is None else policy
-    gradient = policy.dtype("gradient")
-    # The gradient is what the answer hangs on: never in fewer bits than the matrix came with
-    # unless the policy says so.
-    s = flat_product(J.transpose(), gradient)(residual.astype(gradient))
+    dtype = policy.dtype("gradient")
+    # The gradient is what the answer hangs on: never from the matrix cast down for its products.
+    if gradient is None:
+        s = flat_product(J.transpose(), dtype)(jnp.asarray(residual).astype(dtype))
+    else:
+        s = gradient.astype(dtype)
     return solve_normal(
         J,
         s,
@@ -180,14 +185,17 @@ def solve_normal(
     return CGNRSolution(outcome.value, outcome.steps, outcome.history, result)
 
 
-def _check(J, residual, preconditioner, damping, max_steps, y0, stopping, form) -> None:
+def _check(J, residual, gradient, preconditioner, damping, max_steps, y0, stopping, form) -> None:
     if not isinstance(J, lx.AbstractLinearOperator):
         raise TypeError(
             f"`cgnr(J=...)`: expected a lineax operator, got {type(J).__name__}; wrap an array as "
             "`lineax.MatrixLinearOperator(array)`"
         )
     m, n = J.out_size(), J.in_size()
-    for name, vector, size in (("residual", residual, m), ("y0", y0, n)):
+    if residual is None and (gradient is None or form == "cgls"):
+        needed = "a residual" if form == "cgls" else "a residual or a gradient"
+        raise ValueError(f"`cgnr(residual=None)`: expected {needed}, got none")
+    for name, vector, size in (("residual", residual, m), ("gradient", gradient, n), ("y0", y0, n)):
         if vector is not None and vector.shape != (size,):
             raise ValueError(
                 f"`cgnr({name}=...)`: expected shape ({size},) for a matrix of {m} by {n}, got "

@@ -60,3 +60,22 @@ class DIRECT_RESULTS(eqx.Enumeration):
         "The matrix is not positive definite in this precision: add damping, hold a variable or "
         "add a prior, or factor in float64."
     )
+
+
+class REFINE_RESULTS(eqx.Enumeration):
+    """How iterative refinement ended; `REFINE_RESULTS[result]` is a sentence."""
+
+    successful = ""
+    non_finite_input = "The right-hand side or its product with the matrix is not finite."
+    inner_failed = (
+        "No correction of the inner solver made the residual smaller: it does not solve this "
+        "system, or in too low a precision; widen its dtypes."
+    )
+    stagnated = (
+        "The residual stopped shrinking before the tolerance was reached: the system is "
+        "ill conditioned for the precision inside, or `rtol` is below what rounding allows."
+    )
+    max_rounds_reached = (
+        "The residual was still shrinking after `max_rounds` corrections: raise `max_rounds`, or "
+        "make the inner solver more accurate."
+    )
