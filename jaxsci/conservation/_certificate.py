@@ -10,13 +10,15 @@ class RESULTS(eqx.Enumeration):
     successful = ""
     non_finite = "The mean, the covariance, or the constraint holds a number that is not finite."
     no_variance = (
-        "A row of the constraint acts only on points whose variance is zero, and does not hold "
-        "already: such points cannot move. Give them a variance, or leave them out of the row."
+        "A row of the constraint has no variance (its points have none, or every sample has the "
+        "same total) and does not hold already: nothing can move. Give the points a variance of "
+        "their own, or leave them out of the row."
     )
     contradictory = (
         "The exact constraints contradict each other (or earlier exact ones): their rows are "
-        "linearly dependent, and no field satisfies all of them. Drop a row, correct b, or give "
-        "the constraint a noise R."
+        "linearly dependent, to the rounding of their dtype, and no field satisfies all of them. "
+        "Drop a row, correct b, give the constraint a noise R, or use float64 if the rows do "
+        "differ."
     )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsci.errors import is_concrete
-from jaxsci.gaussians import Conditioned, Gaussian, WeightedSums, null_projector
+from jaxsci.gaussians import Conditioned, Gaussian, LowRank, WeightedSums, null_projector
 from jaxsci.precision import compensated_sum, matmul
 
 from ._certificate import RESULTS, Certificate
@@ -131,6 +131,11 @@ def project(gaussian: Gaussian, constraint: LinearConstraint) -> Gaussian:
 
 
 def _check_fit(gaussian: Gaussian, constraint: LinearConstraint) -> None:
+    if gaussian.mean.ndim != 1:
+        raise ValueError(
+            "`condition(gaussian, constraint)`: expected one Gaussian, mean of shape (n,), got a "
+            f"batch, {gaussian.mean.shape}; use `jax.vmap(condition)`"
+        )
     n, structure = gaussian.size, constraint.G.in_structure()
     if structure.shape != (n,):
         raise ValueError(
@@ -184,6 +189,28 @@ def _row_variances(cov: lx.AbstractLinearOperator, G: lx.AbstractLinearOperator)
     return None
 
 
+def _unseen(root: lx.AbstractLinearOperator, G: lx.AbstractLinearOperator) -> Array:
+    """The variance of each row that rounding makes up where its terms cancel.
+
+    It is 0 for a diagonal covariance, whose terms are all positive. But an ensemble whose members
+    all have the same total has no variance of the total, and `g'Cg` is computed as noise.
+    """
+    eps = jnp.finfo(G.in_structure().dtype).eps
+    if isinstance(root, lx.DiagonalLinearOperator):
+        return jnp.zeros((G.out_size(),), root.diagonal.dtype)
+    if isinstance(root, LowRank):
+        parts = jnp.sum(matmul(_abs_rows(G), jnp.abs(root.factor)) ** 2, axis=1)
+        return jax.lax.stop_gradient((32 * eps) ** 2 * parts)
+    spread = jnp.sqrt(jnp.maximum(jax.lax.stop_gradient(lx.diagonal(root)), 0))
+    return 32 * eps * jax.lax.stop_gradient(matmul(_abs_rows(G), spread) ** 2)
+
+
+def _abs_rows(G: lx.AbstractLinearOperator) -> Array:
+    if G.out_size() == 1:
+        return jnp.abs(G.T.mv(jnp.ones((1,), G.in_structure().dtype)))[None, :]
+    return jnp.abs(G.as_matrix())
+
+
 def _observe(
     prior: lx.AbstractLinearOperator, constraint: LinearConstraint
 ) -> tuple[Conditioned, Array]:
@@ -195,6 +222,7 @@ def _observe(
         # A row has no variance left if what is left is the rounding of what there was at first.
         first = None if _root(prior) is prior else _row_variances(_root(prior), G)
         null = (diagonal <= 0) if first is None else (diagonal <= 32 * eps * first)
+        null = null | (diagonal <= _unseen(_root(prior), G))
         if R is not None:
             R = R.ravel()
             diagonal, null = jnp.where(null, 0, diagonal) + R, null & (R <= 0)
@@ -214,7 +242,8 @@ def _observe(
     if R is not None:
         size = size + (R if R.ndim == 1 else jnp.diagonal(R))
     units = _power_of_two(size)
-    gram = matmul(rows, forward.T)
+    alive = (jnp.sum(rows * forward, axis=1) > _unseen(_root(prior), G)).astype(size.dtype)
+    gram = matmul(rows, forward.T) * alive[:, None] * alive[None, :]
     S = units[:, None] * ((gram + gram.T) / 2) * units[None, :]
     if R is not None:
         R = R * units**2 if R.ndim == 1 else units[:, None] * R * units[None, :]
@@ -224,10 +253,13 @@ def _observe(
     negligible = 8 * k * eps
     if R is None:
         null = null_projector(S, negligible)
-    elif R.ndim == 1:  # row by row: rows that are exact already, or act on no variance at all
-        null = jnp.diag(((R <= 0) & (jnp.diagonal(S) <= negligible)).astype(S.dtype))
     else:
-        exact = null_projector(R, k * eps * jnp.max(jnp.diagonal(R)))
+        # A noise that S cannot hold beside its other entries is none: such rows may depend on
+        # each other as exact ones may.
+        if R.ndim == 1:
+            exact = jnp.diag((k * eps >= R).astype(S.dtype))
+        else:
+            exact = null_projector(R, k * eps * jnp.maximum(1, jnp.max(jnp.diagonal(R))))
         null = null_projector(matmul(matmul(exact, S), exact) + eye - exact, negligible)
     lower = jnp.linalg.cholesky(S + null)
     whiten = jsl.solve_triangular(lower, eye - null, lower=True)
@@ -264,7 +296,7 @@ def _feasibility(
     if row_variance is None:
         rows = constraint.G.as_matrix()
         row_variance = jnp.sum(rows * jax.vmap(_root(cov.prior).mv)(rows), axis=1)
-    stuck = (row_variance <= 0) & bad
+    stuck = (row_variance <= _unseen(_root(cov.prior), constraint.G)) & bad
     result = RESULTS.where(bad.any(), RESULTS.contradictory, RESULTS.successful)
     return RESULTS.where(stuck.any(), RESULTS.no_variance, result)
 

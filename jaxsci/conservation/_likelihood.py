@@ -30,7 +30,9 @@ def constrained_log_likelihood(
     - `constraint`: gives `G` and `R`; its `b` is not used.
     - `value`: `u`, the true field, shape `(n,)`.
 
-    **Raises:** as [`jaxsci.conservation.condition`][].
+    **Returns:** a scalar; minus infinity where `value` is off what the covariance allows.
+
+    **Raises:** `ValueError` if sizes differ; `TypeError` if dtypes do.
 
     Reference: Hansen et al., ICML 2023, section 3.2 (joint training).
     """

@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxsci.errors import is_concrete, lookup, require_finite
+from jaxsci.precision import matmul
 
 from ._boundary import Boundary, Dirichlet, Flux, Outflow, Periodic
 from ._law import ConservationLaw
@@ -90,12 +91,12 @@ class FiniteVolumeSolution(eqx.Module):
     @property
     def mass(self) -> Float[Array, " times"]:
         """The integral of the solution over the interval at each of `times`."""
-        return self.averages @ jnp.diff(self.edges)
+        return matmul(self.averages, jnp.diff(self.edges))
 
     @property
     def imbalance(self) -> Float[Array, " times"]:
         """`mass(t) - mass(t0) - inflow + outflow - produced`: rounding."""
-        start = self.initial @ jnp.diff(self.edges)
+        start = matmul(self.initial, jnp.diff(self.edges))
         return self.mass - start - self.inflow + self.outflow - self.produced
 
 

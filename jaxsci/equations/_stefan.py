@@ -22,8 +22,8 @@ def stefan_constants(threshold: ArrayLike) -> tuple[Float[Array, ""], Float[Arra
     ```
 
     Newton's method on the logarithm of the equation in the unknown `log z`, where the function is
-    increasing and convex, so that it converges from any start; 20 steps suffice for every
-    threshold that the dtype can represent. Derivatives of any order come from the implicit
+    increasing and convex, so that it converges from any start; 20 steps suffice for
+    thresholds from 1e-6 on. Derivatives of any order come from the implicit
     function theorem, not from the steps.
 
     **Arguments:**

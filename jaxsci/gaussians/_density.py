@@ -46,7 +46,7 @@ def log_density(operator: lx.AbstractLinearOperator, mean: Array, value: Array) 
     scale = jnp.abs(value) + jnp.abs(mean)
     q, log_det, rank, inside = density(operator, value - mean, scale)
     log_two_pi = 1.8378770664093453
-    return jnp.where(inside, -(q + log_det + rank * log_two_pi) / 2, -jnp.inf)
+    return jnp.where(inside | jnp.isnan(q), -(q + log_det + rank * log_two_pi) / 2, -jnp.inf)
 
 
 @ft.singledispatch

@@ -173,6 +173,7 @@ class Gaussian(eqx.Module):
     @property
     def marginal_var(self) -> Float[Array, " n"]:
         """The variance of each point."""
+        self._require_single("marginal_var")
         return _variances(self.cov)
 
     @property
@@ -188,6 +189,7 @@ class Gaussian(eqx.Module):
         to its own Lebesgue measure, and `-inf` at a `value` off it. It is NaN for a covariance
         that is singular in another way (a dense matrix or low-rank factor without full rank).
         """
+        self._require_single("log_prob")
         if value.shape != self.mean.shape:
             raise ValueError(
                 f"`log_prob(value)`: expected shape {self.mean.shape}, got {value.shape}"
@@ -201,6 +203,7 @@ class Gaussian(eqx.Module):
 
         **Returns:** shape `(*shape, n)`.
         """
+        self._require_single("sample")
         noise = draws(self.cov, key, shape)
         return noise + jnp.broadcast_to(self.mean, noise.shape)
 
@@ -221,8 +224,17 @@ class Gaussian(eqx.Module):
                 "`marginal(indices)`: expected known integers, got a traced array; pass a numpy "
                 "array, or mark the argument static"
             )
+        self._require_single("marginal")
         at = checked_indices(indices, self.size)
         return Gaussian(self.mean[at], restrict(self.cov, at))  # pyright: ignore[reportArgumentType]
+
+    def _require_single(self, what: str) -> None:
+        """The answers of a batch that `vmap` made would be wrong, not merely of another shape."""
+        if self.mean.ndim != 1:
+            raise ValueError(
+                f"`Gaussian.{what}`: expected one Gaussian, mean of shape (n,), got a batch, "
+                f"{self.mean.shape}; use `jax.vmap(lambda gaussian: gaussian.{what}...)(batch)`"
+            )
 
 
 # Compiled as a whole, for callers that are not.

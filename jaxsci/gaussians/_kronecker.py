@@ -6,8 +6,11 @@ import math
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
+
+from jaxsci.errors import is_concrete
 
 from ._register import register_covariance
 
@@ -28,7 +31,7 @@ class Kronecker(lx.AbstractLinearOperator):
 
     - `factors`: one matrix per axis of the grid, in the order of its axes; shapes `(n_i, n_i)`.
 
-    **Raises:** `ValueError` if a factor is not square, or if there is none.
+    **Raises:** `ValueError` if a factor is not square or not symmetric, or if there is none.
     """
 
     factors: tuple[Float[Array, "_ _"], ...]
@@ -42,6 +45,14 @@ class Kronecker(lx.AbstractLinearOperator):
                     f"`Kronecker(...)`: expected square factors, got shape {factor.shape} for "
                     f"factor {i}"
                 )
+            if is_concrete(factor) and factor.size:
+                values = np.asarray(factor)
+                skew = float(np.abs(values - values.T).max())
+                if skew > 1e3 * float(np.finfo(values.dtype).eps) * float(np.abs(values).max()):
+                    raise ValueError(
+                        f"`Kronecker(...)`: expected symmetric factors, got entries of factor {i} "
+                        f"that differ by {skew} from their mirror image"
+                    )
         self.factors = tuple(factors)
 
     @property

@@ -34,7 +34,8 @@ def interval_coverage(
     - `mean`, `var` (a variance), `truth`: same shape.
     - `level`: a probability, 0.95 for the 95 % interval.
 
-    **Returns:** a scalar in [0, 1]; a step function of its inputs, with gradient 0.
+    **Returns:** a scalar in [0, 1]; a step function of its inputs, with gradient 0. NaN if any
+    input is.
 
     **Raises:** `ValueError` for a level outside (0, 1), unequal shapes, negative variances.
 
@@ -47,7 +48,8 @@ def interval_coverage(
     mean, var, truth = moments("interval_coverage", mean, var, truth)
     require_level("interval_coverage", level)
     inside = jnp.abs(truth - mean) <= _halfwidths(level, mean.dtype) * jnp.sqrt(var)
-    return jnp.mean(inside.astype(mean.dtype))
+    unknown = jnp.isnan(truth) | jnp.isnan(mean) | jnp.isnan(var)
+    return jnp.mean(jnp.where(unknown, jnp.nan, inside.astype(mean.dtype)))
 
 
 def interval_width(var: Float[ArrayLike, "*points"], level: ArrayLike = 0.95) -> Float[Array, ""]:

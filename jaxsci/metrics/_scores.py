@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+from jax import lax
 from jax.scipy.special import ndtr
 from jaxtyping import Array, ArrayLike, Float
 
@@ -182,7 +183,7 @@ def crps_from_samples(
     # truth, which changes nothing in exact arithmetic and avoids cancellation in float32.
     error = jnp.sort(samples - truth[None], axis=0)
     rank = (2 * jnp.arange(n) - n + 1).astype(error.dtype)
-    spread = jnp.tensordot(rank, error, axes=1) / (n * (n - 1))
+    spread = jnp.tensordot(rank, error, axes=1, precision=lax.Precision.HIGHEST) / (n * (n - 1))
     return jnp.mean(jnp.mean(jnp.abs(error), axis=0) - spread)
 
 

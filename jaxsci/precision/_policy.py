@@ -131,6 +131,8 @@ def _dtype_name(role: str, dtype: object) -> str:
         lookup(f"dtype of {role}", name, _DTYPES)
         return name
     try:
+        if dtype is None:  # which numpy takes for float64
+            raise TypeError
         name = jnp.dtype(dtype).name  # pyright: ignore[reportCallIssue, reportArgumentType]
     except TypeError:
         name = repr(dtype)

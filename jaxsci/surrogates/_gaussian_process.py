@@ -15,6 +15,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 from jaxsci.errors import is_concrete, require_finite
 from jaxsci.gaussians import Gaussian
 from jaxsci.grids import Grid
+from jaxsci.precision import matmul
 
 from ._gaussian_process_kernels import SeparableKernel
 from ._protocol import Task
@@ -129,9 +130,11 @@ class GaussianProcess(eqx.Module):
         factor, residual = this._context(task)
         across = _covariance(this.kernel, x, t)
         white = jsl.solve_triangular(factor, across, lower=True)
-        mean = this._mean_at(t) + white.T @ jsl.solve_triangular(factor, residual, lower=True)
+        mean = this._mean_at(t) + matmul(
+            white.T, jsl.solve_triangular(factor, residual, lower=True)
+        )
         prior = _covariance(this.kernel, t, t)
-        cov = _symmetric(prior - white.T @ white)
+        cov = _symmetric(prior - matmul(white.T, white))
         return Gaussian.dense(mean, _add_to_diagonal(cov, this._jitter(prior, 1)))
 
     def log_marginal_likelihood(self, task: Task) -> Float[Array, ""]:

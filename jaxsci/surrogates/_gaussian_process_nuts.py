@@ -11,6 +11,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 
 from jaxsci.errors import is_concrete
 from jaxsci.gaussians import Gaussian
+from jaxsci.precision import matmul
 
 from ._gaussian_process import GaussianProcess
 from ._gaussian_process_fit import total_log_likelihood
@@ -49,7 +50,7 @@ class PooledGaussianProcess(eqx.Module):
         total, means = jax.lax.scan(add, jnp.zeros((n, n), dtype), arrays)
         mean = jnp.mean(means, axis=0)
         spread = means - mean[None, :]
-        return Gaussian.dense(mean, (total + spread.T @ spread) / means.shape[0])
+        return Gaussian.dense(mean, (total + matmul(spread.T, spread)) / means.shape[0])
 
 
 class GaussianProcessDraws(eqx.Module):

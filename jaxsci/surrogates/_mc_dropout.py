@@ -13,6 +13,7 @@ from jaxsci.errors import is_concrete
 from jaxsci.gaussians import Gaussian
 from jaxsci.interop import takes_key
 
+from ._anp import AttentiveNeuralProcess
 from ._model_call import checked_floor, moments, pooled
 
 
@@ -114,6 +115,9 @@ class MCDropout(eqx.Module):
 def _with_dropout(model: Any) -> Any:
     def is_dropout(node: Any) -> bool:
         return isinstance(node, eqx.nn.Dropout)
+
+    if isinstance(model, AttentiveNeuralProcess):  # it draws its masks itself
+        return eqx.tree_at(lambda m: m.inference, model, False)
 
     def switch_on(node: Any) -> Any:
         return eqx.tree_at(lambda d: d.inference, node, False) if is_dropout(node) else node
