@@ -9,6 +9,7 @@ from ._kernel import GemanMcClure as GemanMcClure
 from ._kernel import Huber as Huber
 from ._linear import AbstractLinear as AbstractLinear
 from ._linear import Dense as Dense
+from ._linear import Direct as Direct
 from ._linear import Iterative as Iterative
 from ._linearise import cost as cost
 from ._linearise import linearise as linearise

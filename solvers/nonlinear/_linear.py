@@ -10,10 +10,12 @@ import lineax as lx
 from jaxtyping import Array
 
 from jaxsci.precision import Policy, matmul
-from jaxsci.solvers.linear import CGNR_RESULTS, cgnr
+from jaxsci.solvers.linear import CGNR_RESULTS, SparseCholesky, cgnr
 from jaxsci.solvers.sparse import BlockJacobian
 
 from ._method import Stopping
+from ._precondition import Plannable, Preconditioner, plan_preconditioner
+from ._problem import Problem
 from ._results import MINIMISE_RESULTS
 
 
@@ -56,6 +58,10 @@ class Iterative(AbstractLinear):
     stopping: Stopping | None = eqx.field(static=True, default=None)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
+        # What is left below this is rounding: to go on would follow it into directions that
+        # nothing determines.
+        gradient = jacobian.transpose_mv(residual)
+        rounding = 32 * jnp.finfo(gradient.dtype).eps * jnp.sqrt(jnp.vdot(gradient, gradient))
         out = cgnr(
             jacobian,
             -residual,
@@ -63,6 +69,7 @@ class Iterative(AbstractLinear):
             damping=damping,
             policy=policy,
             rtol=self.rtol,
+            atol=rounding,
             max_steps=self.max_steps,
             stopping=stopping if self.stopping is None else self.stopping,
             record=False,
@@ -99,3 +106,44 @@ def checked(value: Array, factor: Array) -> Step:
     sound = (least * least > rounding) & jnp.isfinite(value).all()
     result = MINIMISE_RESULTS.where(sound, MINIMISE_RESULTS.successful, MINIMISE_RESULTS.singular)
     return Step(jnp.where(sound, value, 0), jnp.zeros((), jnp.int32), result)
+
+
+class Direct(AbstractLinear):
+    """A sparse Cholesky factorisation of `J'J + damping`, for problems of one variable group.
+
+    **Arguments:**
+
+    - `settings`: whose `plan(rows, cols, N, d)` is the symbolic phase, e.g.
+        [`jaxsci.solvers.linear.SparseCholesky`][] (default).
+    - `plan`: that phase, if it is done already ([`jaxsci.solvers.nonlinear.plan_preconditioner`][]
+        with the same settings).
+    """
+
+    settings: Plannable | None = None
+    plan: Preconditioner | None = None
+
+    def planned(self, problem: Problem) -> "Direct":
+        """The same, its symbolic phase done."""
+        if self.plan is not None:
+            return self
+        settings = SparseCholesky() if self.settings is None else self.settings
+        return Direct(None, plan_preconditioner(problem, settings))
+
+    def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
+        if self.plan is None:
+            raise ValueError("`Direct.solve`: the symbolic phase is missing; call `planned` first")
+        H = jacobian.gram(self.plan.pattern)
+        eye = jnp.eye(H.diagonal.shape[-1], dtype=H.diagonal.dtype)[None]
+        # What is held, or touched by nothing, is zero: it gets a one, and stays where it is.
+        H = eqx.tree_at(
+            lambda H: H.diagonal, H, jnp.where((eye > 0) & (H.diagonal == 0), 1, H.diagonal)
+        )
+        gradient = jacobian.transpose_mv(residual)
+        value = self.plan.plan.factor(H, damping=damping).mv(-gradient)
+        # The curvature along the step, of a matrix with unit diagonal: a lost pivot shows there.
+        along, length = -jnp.vdot(gradient, value), jnp.vdot(value, value)
+        rounding = len(value) * jnp.finfo(value.dtype).eps
+        sound = jnp.isfinite(value).all() & ((along > rounding * length) | (along == 0))
+        R = MINIMISE_RESULTS
+        result = R.where(sound, R.successful, R.singular)
+        return Step(jnp.where(sound, value, 0), jnp.zeros((), jnp.int32), result)

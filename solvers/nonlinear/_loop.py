@@ -225,22 +225,25 @@ def _judge(state: _State, at: Linearisation, method: AbstractMethod, rtol: Array
     finite = jnp.isfinite(cost)
     # Term by term: the difference of two sums would be rounding once the cost hardly changes.
     gain = jnp.sum(state.at.terms - at.terms)
-    tolerance = jnp.maximum(rtol.astype(dtype), 4 * eps) * state.cost
+    # What a step seems to gain where residuals are a few thousand times their own rounding.
+    tolerance = jnp.maximum(rtol.astype(dtype), (4096 * eps) ** 2) * state.cost
     tolerance = tolerance + eps * eps * state.start_cost
     small = ~first & ~(state.decrement > tolerance)
     ratio = gain / jnp.where(state.predicted > 0, state.predicted, 1)
     accepted, next_method, given_up = method.judge(state.method, ratio, finite, state.length)
     # Where rounding hides the gain the step is believed: gradients are known better than costs.
-    accepted = accepted | (small & finite & (gain >= -64 * eps * state.cost))
-    accepted = jnp.where(first, finite, accepted)
-    keep = first | small
+    noise = 64 * eps * state.cost
+    believed = finite & ~(state.decrement > noise) & (gain >= -noise)
+    accepted = jnp.where(first, finite, accepted | believed)
+    keep = first | small | believed
+    given_up = given_up & ~keep
     next_method = jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.method, next_method)
 
     sound = state.step.result == R.successful
     result = R.where(sound, R.successful, state.step.result)
     result = R.where(small, result, R.where(finite, R.stalled, R.non_finite_step))
     result = R.where(first, R.non_finite_start, result)
-    done = small | (given_up & ~first) | (first & ~finite)
+    done = small | given_up | (first & ~finite)
 
     def pick(new, old):
         return jax.tree.map(lambda a, b: jnp.where(accepted, a, b), new, old)

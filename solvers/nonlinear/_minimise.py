@@ -11,14 +11,14 @@ from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
 
 from ._implicit import Minimum, attach
-from ._linear import AbstractLinear, Dense, Iterative
+from ._linear import AbstractLinear, Dense, Direct, Iterative
 from ._loop import Prepared, Settings, run
 from ._method import AbstractMethod, GaussNewton
 from ._precondition import Plannable, Preconditioner, Refresh, plan_preconditioner
 from ._problem import Problem, Values, check_values
 from ._results import MINIMISE_RESULTS, Solution
 
-_LINEAR: dict[str, AbstractLinear] = {"cgnr": Iterative(), "dense": Dense()}
+_LINEAR: dict[str, AbstractLinear] = {"cgnr": Iterative(), "dense": Dense(), "cholesky": Direct()}
 
 
 def minimise(
@@ -48,7 +48,8 @@ def minimise(
     - `problem`, `x0`: what to minimise, and from where, `(N, ambient)` per variable group.
     - `method`: [`jaxsci.solvers.nonlinear.GaussNewton`][] (default),
         [`jaxsci.solvers.nonlinear.LevenbergMarquardt`][], [`jaxsci.solvers.nonlinear.DogLeg`][].
-    - `linear`: `"cgnr"`, `"dense"`, or settings, e.g. `Iterative(rtol=1e-3)`.
+    - `linear`: `"cgnr"`, `"dense"`, `"cholesky"` (sparse, for one variable group), or settings,
+        e.g. `Iterative(rtol=1e-3)`.
     - `policy`: the dtype of each role; by default that of the start for all.
     - `preconditioner`: of conjugate gradients, e.g. `IncompleteCholesky()`, for problems of one
         variable group; block Jacobi (through the scaling) by default.
@@ -114,6 +115,8 @@ def prepare(
         )
     if max_steps < 1:
         raise ValueError(f"`{function}(max_steps=...)`: expected at least 1, got {max_steps}")
+    if isinstance(solver, Direct):
+        solver = solver.planned(problem)
     if preconditioner is not None and not isinstance(preconditioner, Preconditioner):
         preconditioner = plan_preconditioner(problem, preconditioner)
     return Prepared(

@@ -94,6 +94,7 @@ RUNS = {
     "Gauss-Newton, CG": {},
     "Levenberg-Marquardt": {"method": LevenbergMarquardt(), "linear": "dense"},
     "dog leg": {"method": DogLeg(radius=1.0), "linear": "dense"},
+    "Cholesky": {"linear": "cholesky"},
     "factored, fresh": {"preconditioner": IncompleteCholesky(), "refresh": "always"},
 }
 
@@ -208,7 +209,10 @@ def test_inside_jit_and_vmap():
     "change, match",
     [
         ({"linear": "dens"}, "did you mean 'dense'"),
-        ({"linear": 3}, r"`minimise\(linear=...\)`: expected cgnr, dense.* got 3"),
+        (
+            {"linear": 3},
+            r"`minimise\(linear=...\)`: expected cgnr, dense, chol.* got 3",
+        ),
         ({"method": "lm"}, r"expected a method, e.g. `LevenbergMarquardt\(\)`, got 'lm'"),
         ({"max_steps": 0}, r"`minimise\(max_steps=...\)`: expected at least 1, got 0"),
         ({"policy": "singel"}, "did you mean 'single'"),

@@ -1,0 +1,136 @@
+"""Derivatives of a minimum against finite differences, and covariances against dense ones."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsci.solvers.nonlinear import (
+    SE2,
+    Cauchy,
+    Euclidean,
+    Factors,
+    Problem,
+    Variables,
+    between,
+    linearise,
+    marginal_covariance,
+    minimise,
+)
+
+MOTION, N = SE2(), 4
+EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)])
+
+
+def _data():
+    rng = np.random.default_rng(4)
+    truth = jax.vmap(MOTION.exp)(jnp.asarray(rng.normal(size=(N, 3))))
+    z = jax.vmap(MOTION.between)(*(truth[EDGES[:, k]] for k in (0, 1)))
+    z = jax.vmap(MOTION.retract)(z, jnp.asarray(0.2 * rng.normal(size=(len(EDGES), 3))))
+    return z, jnp.asarray(1 + rng.uniform(size=(len(EDGES), 3)))
+
+
+def _problem(z, root, width):
+    given = between(MOTION, "poses", EDGES, z, kernel=Cauchy(width))
+    factors = eqx.tree_at(
+        lambda f: f.sqrt_information, given, root, is_leaf=lambda leaf: leaf is None
+    )
+    fixed = {"poses": np.arange(N) == 0}
+    return Problem({"poses": Variables(MOTION, N)}, [factors], fixed)
+
+
+X0 = np.tile(np.array([1.0, 0, 0, 0]), (N, 1))
+
+
+@eqx.filter_jit
+def _solved(z, root, width):
+    solution = minimise(
+        _problem(z, root, width), {"poses": X0}, linear="dense", rtol=1e-24, throw=False
+    )
+    return solution.values["poses"][1:], solution.cost
+
+
+def test_derivatives_by_measurement_weight_and_width_are_those_of_differences(x64):
+    z, root = _data()
+    width = jnp.asarray(1.5)
+    weights = np.random.default_rng(5).normal(size=(N - 1, 4))
+
+    def number(z, root, width):
+        poses, cost = _solved(z, root, width)
+        return jnp.sum(poses * weights) + cost
+
+    gradient = jax.jit(jax.grad(number, argnums=(0, 1, 2)))(z, root, width)
+    rng = np.random.default_rng(6)
+    way = (
+        _along(z, jnp.asarray(rng.normal(size=(len(EDGES), 3)))),
+        jnp.asarray(rng.normal(size=root.shape)),
+        jnp.asarray(0.7),
+    )
+    forward = jax.jit(lambda p, t: jax.jvp(number, p, t)[1])((z, root, width), way)
+    reverse = sum(jnp.sum(g * w) for g, w in zip(gradient, way, strict=True))
+    assert float(forward) == pytest.approx(float(reverse), rel=1e-8)
+    step = 1e-5
+    ends = [
+        float(number(*(p + sign * step * w for p, w in zip((z, root, width), way, strict=True))))
+        for sign in (1, -1)
+    ]
+    assert float(forward) == pytest.approx((ends[0] - ends[1]) / (2 * step), rel=1e-6)
+
+
+def _along(z, step):
+    """The direction in which measurements move: they stay motions."""
+    moved = jax.vmap(MOTION.retract)
+    return jax.jvp(lambda d: moved(z, d), (jnp.zeros_like(step),), (step,))[1]
+
+
+def _line(x, z):
+    return jnp.stack([x[0] * z[0] + x[1] - z[1]])
+
+
+def _fit(points, weights):
+    factors = Factors(_line, "ab", np.zeros((len(points), 1), int), points, weights)
+    return Problem({"ab": Variables(Euclidean(2), 1)}, [factors])
+
+
+def test_a_linear_fit_has_the_derivative_of_the_normal_equations(x64):
+    rng = np.random.default_rng(0)
+    t = rng.normal(size=6)
+    A, w = np.stack([t, np.ones(6)], 1), 0.5 + rng.uniform(size=6)
+
+    def fit(y, w):
+        points = jnp.stack([jnp.asarray(t), y], 1)
+        solution = minimise(_fit(points, w), {"ab": np.zeros((1, 2))}, throw=False)
+        return solution.values["ab"][0]
+
+    y = jnp.asarray(rng.normal(size=6))
+    jacobian = jax.jit(jax.jacrev(fit))(y, jnp.asarray(w))
+    normal = A.T @ (w[:, None] ** 2 * A)
+    np.testing.assert_allclose(jacobian, np.linalg.solve(normal, A.T * w**2), atol=1e-10)
+
+
+@pytest.mark.parametrize("linear", ["dense", "cg"])
+def test_marginal_covariances_are_blocks_of_the_dense_inverse(linear, x64):
+    z, root = _data()
+    problem = _problem(z, root, jnp.asarray(100.0))
+    values = minimise(problem, {"poses": X0}, linear="dense").values
+    J = np.asarray(linearise(problem, values)[0].as_matrix())[:, 3:]
+    full = np.linalg.inv(J.T @ J).reshape(N - 1, 3, N - 1, 3)
+    found = marginal_covariance(problem, values, "poses", [3, 0, 1], linear=linear)
+    expected = np.zeros((3, 3, 3, 3))
+    where = np.ix_([0, 2], range(3), [0, 2], range(3))
+    expected[where] = full[np.ix_([2, 0], range(3), [2, 0], range(3))]
+    np.testing.assert_allclose(found, expected, atol=1e-9)
+
+
+def test_covariance_of_what_is_not_determined_is_an_error():
+    root = np.ones((len(EDGES), 3), np.float32)
+    z = np.tile(np.array([1, 0, 0, 0], np.float32), (len(EDGES), 1))
+    held = _problem(z, root, 100.0)
+    free = Problem(held.variables, held.factors)
+    with pytest.raises(ValueError, match="J'J is singular.*hold one, add a prior"):
+        marginal_covariance(free, {"poses": X0}, "poses", [1])
+    with pytest.raises(ValueError, match="expected a list of numbers from 0 to 3, got \\[4\\]"):
+        marginal_covariance(held, {"poses": X0}, "poses", [4])
+    with pytest.raises(ValueError, match="unknown variable group 'pose'; did you mean 'poses'"):
+        marginal_covariance(held, {"poses": X0}, "pose", [1])
