@@ -246,6 +246,29 @@ def test_bad_input(call, match):
 
 
 @pytest.mark.slow
+def test_a_batch_of_windows_is_solved_as_each_alone(x64):
+    whole = sliding_window(12, 40, seed=0)
+    parts = [whole.window(k, 6) for k in (0, 3, 6)]
+
+    @eqx.filter_jit
+    @eqx.filter_vmap
+    def solve(problem, values):
+        method = LevenbergMarquardt()
+        return minimise(problem, values, method=method, linear="dense", throw=False)
+
+    together = solve(*bundle_batch(parts))
+    for k, part in enumerate(parts):
+        alone = minimise(
+            bundle_to_problem(part),
+            bundle_to_values(part),
+            method=LevenbergMarquardt(),
+            linear="dense",
+        )
+        assert float(together.cost[k]) == pytest.approx(float(alone.cost), rel=1e-9)
+        assert int(together.steps[k]) == int(alone.steps)
+
+
+@pytest.mark.slow
 @pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "rows", "columns", "cost"), [("02", 5034, 471, 69.1094), ("03", 1124, 354, 21.6338)]
