@@ -14,8 +14,8 @@ from jaxsci.precision import Policy
 class AbstractPreconditioner(lx.AbstractLinearOperator):
     """`M ~ H^-1`: a symmetric positive operator, given by its product with a flat vector.
 
-    Lineax's CG takes it as `options={"preconditioner": M}`. Vectors are in the dtype of the role
-    `krylov`; what is inside is stored and multiplied in that of `precondition`.
+    Lineax's CG takes it as `options={"preconditioner": M}`. Vectors, and the sums of products,
+    are in the dtype of the role `krylov`; what is multiplied is stored in that of `precondition`.
     """
 
     size: eqx.AbstractVar[int]
@@ -38,16 +38,18 @@ class AbstractPreconditioner(lx.AbstractLinearOperator):
         return jax.ShapeDtypeStruct((self.size,), jnp.dtype(self.dtype))
 
 
-def dtypes(policy: Policy | None, given: jnp.dtype) -> tuple[str, str]:
-    """The names of the dtypes of vectors and of what is stored.
+def dtypes(policy: Policy | None, given: jnp.dtype) -> tuple[str, str, str]:
+    """The names of the dtypes of the numeric phase, of vectors, and of what is stored.
 
-    Without a policy both are the given dtype (float32 if that is narrower).
+    Without a policy all are the given dtype (float32 if that is narrower).
     """
     if policy is None:
         wide = "float64" if given == jnp.float64 else "float32"
-        return wide, wide
+        return wide, wide, wide
     # `Policy.dtype` refuses float64 while 64-bit types are off.
-    return policy.dtype("krylov").name, policy.dtype("precondition").name
+    vectors, stored = policy.dtype("krylov").name, policy.dtype("precondition").name
+    # There is no factorisation in 16 bits, and no use for one: it is done rarely.
+    return "float64" if vectors == "float64" else "float32", vectors, stored
 
 
 for _question in (lx.is_symmetric, lx.is_positive_semidefinite):

@@ -18,7 +18,7 @@ from ._blocks import (
     times_transpose,
 )
 from ._pattern import Lookup, check_pattern, inverse, lower_power
-from ._rounding import block_product, is_narrow, unit, unit_blocks
+from ._rounding import block_product, stored_blocks
 from ._sweep import Sweep, padded_size, slots_for, sweep
 
 
@@ -120,10 +120,10 @@ class FSAIPlan(eqx.Module):
         **Raises:** `ValueError` if `H` does not have the sizes of the plan.
         """
         check_matrix("FSAIPlan", H, self.count, self.dim, len(self.rows))
-        wide, stored = dtypes(policy, H.diagonal.dtype)
-        X = safe_inverse_root(regular_diagonal(H.diagonal.astype(wide), damping))
+        compute, wide, stored = dtypes(policy, H.diagonal.dtype)
+        X = safe_inverse_root(regular_diagonal(H.diagonal.astype(compute), damping))
         # G is made for X H X', which has unit diagonal blocks: a narrow dtype can hold it.
-        lower = jax.lax.stop_gradient(H.lower.astype(wide))
+        lower = jax.lax.stop_gradient(H.lower.astype(compute))
         lower = times_transpose(times(X[self.rows], lower), X[self.cols])
         identity = jnp.eye(self.dim, dtype=X.dtype)[None]
         pieces = [lower, lower.swapaxes(1, 2), jnp.zeros_like(identity), identity]
@@ -132,7 +132,7 @@ class FSAIPlan(eqx.Module):
         for system in self.systems:
             entries = entries.at[system.targets].set(_last_row(blocks[system.sources]))
         entries = entries[:-1]
-        roots, scale = unit_blocks(X, stored) if is_narrow(stored, wide) else (X, None)
+        roots, scale = stored_blocks(X, stored, wide)
         return FSAIFactor(
             plan=self,
             blocks=roots,
@@ -158,20 +158,10 @@ class FSAIFactor(AbstractPreconditioner):
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         plan = self.plan
         x = vector.astype(self.dtype).reshape(plan.count, plan.dim)
-        if self.scale is not None:
-            x = x * self.scale[:, None]
-        x, first = self._unit(x)
-        x, second = self._unit(block_product(self.blocks, x))
-        x, third = self._unit(plan.forward.product(self.forward, x[plan.into]))
+        x = block_product(self.blocks, x, self.scale)
+        x = plan.forward.product(self.forward, x[plan.into])
         x = plan.backward.product(self.backward, x[plan.between])[plan.out]
-        x, fourth = self._unit(x)
-        x = block_product(self.blocks.swapaxes(1, 2), x)
-        if self.scale is not None:
-            x = x * self.scale[:, None] * (first * second * third * fourth)
-        return x.ravel()
-
-    def _unit(self, x: Array) -> tuple[Array, Array | float]:
-        return (x, 1.0) if self.scale is None else unit(x)
+        return block_product(self.blocks.swapaxes(1, 2), x, self.scale).ravel()
 
 
 def _last_row(systems: Float[Array, "n k k d d"]) -> Float[Array, "n k d d"]:

@@ -11,7 +11,7 @@ from jaxsci.precision import Policy
 
 from ._base import AbstractPreconditioner, dtypes
 from ._blocks import BlockMatrix, regular_diagonal, safe_inverse_root
-from ._rounding import block_product, is_narrow, unit, unit_blocks
+from ._rounding import block_product, stored_blocks
 
 DiagonalBlocks: TypeAlias = BlockMatrix | tuple[Float[Array, "N d d"], ...]
 
@@ -76,19 +76,16 @@ class JacobiPlan(eqx.Module):
         other, a tuple of diagonal blocks `(N, d, d)` each.
         """
         groups = H if isinstance(H, tuple) else (H.diagonal,)
-        wide, stored = dtypes(policy, jnp.result_type(*(group.dtype for group in groups)))
+        compute, wide, stored = dtypes(policy, jnp.result_type(*(group.dtype for group in groups)))
         roots = []
         for group in groups:
-            blocks = regular_diagonal(group.astype(wide), damping)
+            blocks = regular_diagonal(group.astype(compute), damping)
             if self.point:
                 identity = jnp.eye(blocks.shape[1], dtype=blocks.dtype)[None]
                 blocks = blocks * identity
             roots.append(safe_inverse_root(blocks))
-        if is_narrow(stored, wide):
-            scaled = [unit_blocks(X, stored) for X in roots]
-            roots, scales = [blocks for blocks, _ in scaled], [scale for _, scale in scaled]
-        else:
-            scales = [None] * len(roots)
+        placed = [stored_blocks(X, stored, wide) for X in roots]
+        roots, scales = [blocks for blocks, _ in placed], [scale for _, scale in placed]
         size = sum(X.shape[0] * X.shape[1] for X in roots)
         return JacobiFactor(blocks=tuple(roots), scales=tuple(scales), size=size, dtype=wide)
 
@@ -107,12 +104,7 @@ class JacobiFactor(AbstractPreconditioner):
             count, dim = blocks.shape[:2]
             piece = x[start : start + count * dim].reshape(count, dim)
             start += count * dim
-            if scale is None:
-                piece = block_product(blocks.swapaxes(1, 2), block_product(blocks, piece))
-            else:
-                piece, first = unit(piece * scale[:, None])
-                piece, second = unit(block_product(blocks, piece))
-                piece = block_product(blocks.swapaxes(1, 2), piece)
-                piece = piece * scale[:, None] * (first * second)
+            piece = block_product(blocks, piece, scale)
+            piece = block_product(blocks.swapaxes(1, 2), piece, scale)
             results.append(piece.ravel())
         return jnp.concatenate(results)

@@ -28,16 +28,29 @@ def unit(x: Array) -> tuple[Array, Float[Array, ""]]:
     return jnp.ldexp(x, -exponent), jnp.ldexp(jnp.ones((), x.dtype), exponent)
 
 
-def unit_blocks(blocks: Float[Array, "N d d"], stored: str) -> tuple[Array, Float[Array, " N"]]:
-    """Blocks scaled each to a largest entry in [1/2, 1), in the dtype `stored`, and the scales."""
+def stored_blocks(
+    blocks: Float[Array, "N d d"], stored: str, vectors: str
+) -> tuple[Array, Float[Array, " N"] | None]:
+    """Blocks in the dtype `stored`, and what they must be multiplied with.
+
+    Where that dtype is narrower than that of the vectors each block is scaled to a largest entry in
+    [1/2, 1), so that it neither overflows nor underflows.
+    """
+    if not is_narrow(stored, vectors):
+        return blocks.astype(stored), None
     _, exponent = jnp.frexp(jnp.max(jnp.abs(blocks), axis=(1, 2), initial=0))
     scaled = jnp.ldexp(blocks, -exponent[:, None, None])
-    return scaled.astype(stored), jnp.ldexp(jnp.ones_like(exponent, blocks.dtype), exponent)
+    return scaled.astype(stored), jnp.ldexp(jnp.ones_like(exponent, vectors), exponent)
 
 
-def block_product(blocks: Float[Array, "N d e"], vector: Float[Array, "N e"]) -> Array:
-    """Each block times its piece of the vector, rounded to the blocks' dtype, summed in its own."""
-    pieces, wide = rounded(vector, blocks.dtype.name), blocks.astype(vector.dtype)
+def block_product(
+    blocks: Float[Array, "N d e"],
+    vector: Float[Array, "N e"],
+    scale: Float[Array, " N"] | None = None,
+) -> Float[Array, "N d"]:
+    """Each block times its piece of the vector (and its scale), summed in the vector's dtype."""
+    wide = blocks.astype(vector.dtype)
     # Column by column: on a CPU a reduction over so short an axis is ten times slower.
-    columns = [wide[:, :, k] * pieces[:, k, None] for k in range(blocks.shape[2])]
-    return sum(columns[1:], columns[0])
+    columns = [wide[:, :, k] * vector[:, k, None] for k in range(blocks.shape[2])]
+    result = sum(columns[1:], columns[0])
+    return result if scale is None else result * scale[:, None]

@@ -11,7 +11,7 @@ from jaxsci.precision import Policy
 from ._base import AbstractPreconditioner, dtypes
 from ._blocks import regular_diagonal, safe_inverse_root, times, times_transpose
 from ._jacobi import JacobiFactor
-from ._rounding import block_product, is_narrow, unit, unit_blocks
+from ._rounding import block_product, stored_blocks
 
 
 class SchurJacobi(eqx.Module):
@@ -96,23 +96,20 @@ class SchurPlan(eqx.Module):
                 f"`SchurPlan.factor(diagonal, cross)`: expected shapes {expected}, as planned, got "
                 f"{(B.shape, C.shape, cross.shape)}; plan again for these observations"
             )
-        wide, stored = dtypes(policy, B.dtype)
-        X = safe_inverse_root(regular_diagonal(B.astype(wide), damping))
-        Y = safe_inverse_root(regular_diagonal(C.astype(wide), damping))
-        cross = jax.lax.stop_gradient(cross.astype(wide))
+        compute, wide, stored = dtypes(policy, B.dtype)
+        X = safe_inverse_root(regular_diagonal(B.astype(compute), damping))
+        Y = safe_inverse_root(regular_diagonal(C.astype(compute), damping))
+        cross = jax.lax.stop_gradient(cross.astype(compute))
         E = jax.ops.segment_sum(cross, self.pair, len(self.pair))
         # In variables with unit diagonal blocks, no entry of E is larger than one.
         E = times_transpose(times(X[self.camera], E), Y[self.point])
         S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)
         R = safe_inverse_root(jnp.eye(c, dtype=X.dtype)[None] - S)
-        roots, scales = (X, R, Y), None
-        if is_narrow(stored, wide):
-            scaled = [unit_blocks(blocks, stored) for blocks in roots]
-            roots, scales = tuple(b for b, _ in scaled), tuple(s for _, s in scaled)
+        placed = [stored_blocks(blocks, stored, wide) for blocks in (X, R, Y)]
         return SchurFactor(
             plan=self,
-            roots=roots,
-            scales=scales,
+            roots=tuple(blocks for blocks, _ in placed),
+            scales=tuple(scale for _, scale in placed),
             cross=E.astype(stored),
             size=self.count * c + self.points * p,
             dtype=wide,
@@ -124,7 +121,7 @@ class SchurFactor(AbstractPreconditioner):
 
     plan: SchurPlan
     roots: tuple[Array, ...]
-    scales: tuple[Array, ...] | None
+    scales: tuple[Array | None, ...]
     cross: Float[Array, "F c p"]
     size: int = eqx.field(static=True)
     dtype: str = eqx.field(static=True)
@@ -133,41 +130,28 @@ class SchurFactor(AbstractPreconditioner):
         plan = self.plan
         count, c, p = plan.count, *self.cross.shape[1:]
         x = vector.astype(self.dtype)
-        # One scale for both: what is added must have the same.
-        x, size = unit(x) if self.scales is not None else (x, None)
         cameras, points = x[: count * c].reshape(count, c), x[count * c :].reshape(-1, p)
         cameras, points = self._times(0, cameras), self._times(2, points)
-        carried = self._cross(points[plan.point], self.cross)
+        carried = block_product(self.cross, points[plan.point])
         cameras = cameras - jax.ops.segment_sum(carried, plan.camera, count)
         cameras = self._times(1, self._times(1, cameras), transposed=True)
-        carried = self._cross(cameras[plan.camera], self.cross.swapaxes(1, 2))
+        carried = block_product(self.cross.swapaxes(1, 2), cameras[plan.camera])
         points = points - jax.ops.segment_sum(carried, plan.point, plan.points)
         cameras = self._times(0, cameras, transposed=True)
         points = self._times(2, points, transposed=True)
-        x = jnp.concatenate([cameras.ravel(), points.ravel()])
-        return x if size is None else x * size
+        return jnp.concatenate([cameras.ravel(), points.ravel()])
 
     def reduced(self) -> JacobiFactor:
         """`S^-1` alone, for CG on the Schur complement in the cameras."""
-        X, R, _ = self.roots
-        scales = [jnp.ones(self.plan.count, self.dtype)] * 3 if self.scales is None else self.scales
-        root = times(R.astype(self.dtype), X.astype(self.dtype))
-        root = root * (scales[0] * scales[1])[:, None, None]
-        stored, scale = X.dtype.name, None
-        if is_narrow(stored, self.dtype):
-            root, scale = unit_blocks(root, stored)
+        wide = "float64" if self.dtype == "float64" else "float32"
+        X, R = (
+            blocks.astype(wide) if scale is None else blocks.astype(wide) * scale[:, None, None]
+            for blocks, scale in zip(self.roots[:2], self.scales[:2], strict=True)
+        )
+        root, scale = stored_blocks(times(R, X), self.cross.dtype.name, self.dtype)
         size = self.plan.count * X.shape[1]
         return JacobiFactor(blocks=(root,), scales=(scale,), size=size, dtype=self.dtype)
 
     def _times(self, which: int, x: Array, transposed: bool = False) -> Array:
         blocks = self.roots[which].swapaxes(1, 2) if transposed else self.roots[which]
-        if self.scales is None:
-            return block_product(blocks, x)
-        x, size = unit(x)
-        return block_product(blocks, x) * (self.scales[which][:, None] * size)
-
-    def _cross(self, x: Array, blocks: Array) -> Array:
-        if self.scales is None:
-            return block_product(blocks, x)
-        x, size = unit(x)
-        return block_product(blocks, x) * size
+        return block_product(blocks, x, self.scales[which])

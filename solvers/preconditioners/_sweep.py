@@ -39,11 +39,18 @@ class Sweep(eqx.Module):
         padded = jnp.concatenate([blocks.astype(stored), zero])
         return padded[self.entries].swapaxes(2, 3)
 
-    def product(self, placed: Float[Array, "S w d k d"], vector: Float[Array, "N d"]) -> Array:
-        """`L v`, all steps at once, with sorted rows before and after."""
+    def product(
+        self, placed: Float[Array, "S w d k d"], vector: Float[Array, "N d"], rounds: bool = False
+    ) -> Array:
+        """`L v`, all steps at once, with sorted rows before and after.
+
+        With `rounds`, the vector is first rounded to the dtype of `placed`.
+        """
         count, dim = vector.shape
         tail = jnp.zeros((self.width, dim), vector.dtype)
-        neighbours = rounded(jnp.concatenate([vector, tail])[self.columns], placed.dtype.name)
+        neighbours = jnp.concatenate([vector, tail])[self.columns]
+        if rounds:
+            neighbours = rounded(neighbours, placed.dtype.name)
         wide = placed.astype(vector.dtype)
         # Term by term: on a CPU a reduction over so short an axis is ten times slower.
         products = jnp.zeros((*neighbours.shape[:2], dim), vector.dtype)
@@ -54,23 +61,31 @@ class Sweep(eqx.Module):
         return jnp.zeros((count + self.width, dim), vector.dtype).at[rows].add(products)[:count]
 
     def approximate(
-        self, placed: Float[Array, "S w d k d"], vector: Float[Array, "N d"], sweeps: int
+        self,
+        placed: Float[Array, "S w d k d"],
+        vector: Float[Array, "N d"],
+        sweeps: int,
+        rounds: bool,
     ) -> Array:
         """`(I - L + L^2 - ...) v` to the power `sweeps`: that many Jacobi sweeps from `v`."""
 
         def step(_, y):
-            return vector - self.product(placed, y)
+            return vector - self.product(placed, y, rounds)
 
         return jax.lax.fori_loop(0, sweeps, step, vector)
 
-    def solve(self, placed: Float[Array, "S w d k d"], vector: Float[Array, "N d"]) -> Array:
+    def solve(
+        self, placed: Float[Array, "S w d k d"], vector: Float[Array, "N d"], rounds: bool
+    ) -> Array:
         """`L^-1 v`, with sorted rows before and after; `placed` comes from `gather`."""
         stored, count = placed.dtype.name, vector.shape[0]
         # The rows past the end are read by empty slots and written by steps that stand out.
         tail = jnp.zeros((self.width, vector.shape[1]), vector.dtype)
 
         def step(s, y):
-            neighbours = rounded(y[self.columns[s]], stored)
+            neighbours = y[self.columns[s]]
+            if rounds:
+                neighbours = rounded(neighbours, stored)
             products = placed[s].astype(y.dtype) * neighbours[:, None]
             piece = jax.lax.dynamic_slice_in_dim(y, self.start[s], self.width)
             piece = piece - products.sum((2, 3))

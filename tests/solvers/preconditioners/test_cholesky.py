@@ -179,20 +179,30 @@ def factored(plan, H, policy=None, damping=0.0):
     return plan.factor(H, policy=policy, damping=damping)
 
 
-def test_half_precision_of_badly_scaled_matrices():
+@pytest.mark.parametrize("vectors", ["wide", "narrow"])
+def test_half_precision_of_badly_scaled_matrices(vectors):
     rows, cols = graph()
     diagonal, lower = matrix(rows, cols)
-    expected, _, _ = applied(
-        IncompleteCholesky("amd", width=4).plan(rows, cols, N, D), diagonal, lower
-    )
+    levelled = IncompleteCholesky("amd", width=4).plan(rows, cols, N, D)
+    expected, _, _ = applied(levelled, diagonal, lower)
+    plan = IncompleteCholesky("amd", vectors=vectors, width=4).plan(rows, cols, N, D)
     tiny = 1e-9  # far outside of what float16 can hold
     H = Matrix(*(jnp.asarray(tiny * a, jnp.float32) for a in (diagonal, lower)))
-    plan = IncompleteCholesky("amd", width=4).plan(rows, cols, N, D)
     factor = factored(plan, H, Policy(precondition="f16"))
     assert factor.forward.dtype == jnp.float16 and factor.blocks.dtype == jnp.float16
     M = jax.jit(lambda factor: factor.as_matrix())(factor)
     assert M.dtype == jnp.float32
     np.testing.assert_allclose(tiny * M, expected, rtol=0, atol=4e-3 * abs(expected).max())
+    asymmetry = abs(M - M.T).max() / abs(M).max()
+    assert asymmetry < 1e-6 if vectors == "wide" else asymmetry > 1e-5
+
+
+def test_everything_in_half_precision_is_applied_so():
+    rows, cols = graph()
+    H = Matrix(*(jnp.asarray(a, jnp.float32) for a in matrix(rows, cols)))
+    plan = IncompleteCholesky("amd", width=4).plan(rows, cols, N, D)
+    factor = factored(plan, H, Policy(precondition="f16", krylov="f16"))
+    assert jax.eval_shape(factor.mv, jnp.ones(N * D, jnp.float16)).dtype == jnp.float16
 
 
 def test_shift_on_breakdown():
