@@ -257,10 +257,12 @@ def test_a_batch_of_windows_is_solved_as_each_alone(x64):
         return minimise(problem, values, method=method, linear="dense", throw=False)
 
     together = solve(*bundle_batch(parts))
+    # Filled up alike, so that the three share one compiled program.
+    p, o = max(len(part.points) for part in parts), max(len(part.pixels) for part in parts)
     for k, part in enumerate(parts):
         alone = minimise(
-            bundle_to_problem(part),
-            bundle_to_values(part),
+            bundle_to_problem(part, points=p, observations=o),
+            bundle_to_values(part, points=p),
             method=LevenbergMarquardt(),
             linear="dense",
         )
