@@ -111,3 +111,8 @@ def test_bad_input(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_an_unknown_truth_is_not_a_miss():
+    got = interval_coverage(jnp.zeros(2), jnp.ones(2), jnp.array([0.0, jnp.nan]))
+    assert np.isnan(got)

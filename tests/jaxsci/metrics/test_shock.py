@@ -161,3 +161,8 @@ def test_bad_input(case):
     call, message = BAD[case]
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_summary_has_finite_slopes_where_nothing_is_wrong():
+    slopes = jax.grad(lambda p: shock_summary(p, 0.2).error)(jnp.array([0.2, 0.2]))
+    np.testing.assert_array_equal(slopes, 0.0)

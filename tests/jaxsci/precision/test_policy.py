@@ -102,3 +102,8 @@ def test_static_under_jit_one_compilation_for_each_policy():
 def test_policies_cannot_be_changed():
     with pytest.raises(AttributeError, match="cannot assign"):
         Policy().update = "float64"  # pyright: ignore[reportAttributeAccessIssue]
+
+
+def test_no_dtype_is_not_float64():
+    with pytest.raises(ValueError, match="None"):
+        Policy(params=None)
