@@ -104,7 +104,7 @@ class SparseCholesky(eqx.Module):
         last two work on the host, outside `jit` only, in float64, for comparison and for matrices
         too large for the first.
     - `leaf`: parts of at most so many variables are not dissected any further; by default about
-        48 columns.
+        24 columns.
 
     **Raises:** `ValueError` for an unknown backend; `ImportError`, with the remedy, from `plan`
     if scikit-sparse is asked for and missing.

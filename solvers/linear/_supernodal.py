@@ -160,7 +160,7 @@ register_positive(SupernodalFactor)
 
 def plan_supernodal(rows, cols, count: int, d: int, leaf: int | None) -> SupernodalPlan:
     """The plan for `N = count` blocks of size `d`, in parts of at most `leaf` blocks."""
-    symbolic = Symbolic(rows, cols, count, d, max(1, 48 // d) if leaf is None else leaf)
+    symbolic = Symbolic(rows, cols, count, d, max(1, 24 // d) if leaf is None else leaf)
     return SupernodalPlan(
         tuple(Fronts(*(jnp.asarray(a) for a in arrays)) for arrays in symbolic.bands),
         jnp.asarray(symbolic.diagonal, jnp.int32),

@@ -7,13 +7,13 @@ import numpy as np
 from ._dissection import Part, dissect
 
 # Fronts are padded to one of so many sizes: each is one more loop to compile.
-_BANDS = 4
+_BANDS = 5
 # How many multiplications one step of the loop should do, so that its overhead is nothing.
 _STEP_WORK = 10_000_000
 
 
 class Band(NamedTuple):
-    """Neighbouring heights of the tree: `S` steps of `B` fronts each, padded to one size.
+    """Fronts of like size: `S` steps of `B` fronts each, padded to one size.
 
     The fronts of one step are independent.
 
@@ -57,7 +57,7 @@ class Symbolic:
         late = order[rows] > order[cols]
         self.lower = self._place(np.where(late, rows, cols), np.where(late, cols, rows))
         self.turned = ~late
-        self.bands = self._schedule(_heights(parts))
+        self.bands = self._schedule(parts)
 
     def _place(self, row, col) -> np.ndarray:
         """Where the block (row, col) is stored; `row` is eliminated with `col` or after it."""
@@ -75,12 +75,17 @@ class Symbolic:
         at = np.searchsorted(self.order[front], self.order[row])
         return self._offset[f] + at * self._widths[f] + self._local[col]
 
-    def _schedule(self, heights) -> list[Band]:
+    def _schedule(self, parts: list[Part]) -> list[Band]:
         widths = self._widths
         below = np.array([len(front) for front in self._fronts]) - widths
-        by_height = [np.flatnonzero(heights == h) for h in range(int(heights.max(initial=-1)) + 1)]
+        heights = _upwards(parts, np.zeros(len(parts), np.int64), 1)
+        # The largest front of each subtree: it never falls on the way to the root, so that bands
+        # of it can be eliminated one after the other.
+        largest = _upwards(parts, widths + below, 0)
         bands = []
-        for some in _bands(by_height, widths, below):
+        for members in _bands(largest, widths, below):
+            levels = np.unique(heights[members])
+            some = [members[heights[members] == level] for level in levels]
             everything = np.concatenate(some)
             c, r = int(widths[everything].max()), int(below[everything].max())
             most = max(1, _STEP_WORK // (c * (c + r) ** 2 * self.d**3))
@@ -170,27 +175,32 @@ def _fronts(parts, rows, cols, front_of, order, count) -> list[np.ndarray]:
     return fronts
 
 
-def _heights(parts: list[Part]) -> np.ndarray:
-    heights = np.zeros(len(parts), np.int64)
+def _upwards(parts: list[Part], values, step: int) -> np.ndarray:
+    """For each part the largest of its value and those of its children plus `step`."""
+    out = np.array(values)
     for k in range(len(parts) - 1, -1, -1):
         if (up := parts[k].parent) >= 0:
-            heights[up] = max(heights[up], heights[k] + 1)
-    return heights
+            out[up] = max(out[up], out[k] + step)
+    return out
 
 
-def _bands(by_height: list[np.ndarray], widths, below) -> list[list[np.ndarray]]:
-    """Cuts the heights where padding to the largest front of a band costs least."""
-    total = len(by_height)
-    counts = [len(group) for group in by_height]
-    c = [int(widths[group].max()) for group in by_height]
-    r = [int(below[group].max()) for group in by_height]
+def _bands(largest, widths, below) -> list[np.ndarray]:
+    """Cuts the fronts, in order of `largest`, where padding to one size costs least."""
+    order = np.argsort(largest, kind="stable")
+    values, starts = np.unique(largest[order], return_index=True)
+    # At most so many candidates, the large fronts, which cost most, among them.
+    chosen = np.unique(np.linspace(0, len(values) - 1, min(len(values), 40)).astype(int))
+    cuts = [*starts[chosen].tolist(), len(order)]
+    c = [int(widths[order[a:b]].max()) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
+    r = [int(below[order[a:b]].max()) for a, b in zip(cuts[:-1], cuts[1:], strict=True)]
 
-    def cost(start, stop):
-        wide, deep = max(c[start:stop]), max(r[start:stop])
-        return sum(counts[start:stop]) * wide * (wide + deep) ** 2
+    def cost(i, j):
+        wide, deep = max(c[i:j]), max(r[i:j])
+        return (cuts[j] - cuts[i]) * wide * (wide + deep) ** 2
 
-    # best[j]: the least cost of the heights before j, and where its bands end.
+    # best[j]: the least cost of what comes before cut j, and where its bands end.
     best: list[dict[int, tuple[int, tuple[int, ...]]]] = [{0: (0, ())}]
+    total = len(cuts) - 1
     for _ in range(min(_BANDS, total)):
         row = {}
         for j in range(1, total + 1):
@@ -199,4 +209,5 @@ def _bands(by_height: list[np.ndarray], widths, below) -> list[list[np.ndarray]]
                 row[j] = min(options)
         best.append(row)
     ends = min(row[total] for row in best if total in row)[1]
-    return [by_height[a:b] for a, b in zip((0, *ends[:-1]), ends, strict=True)]
+    edges = [0, *(cuts[j] for j in ends)]
+    return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]

@@ -46,7 +46,7 @@ def colour_columns(sparsity: Any) -> Colouring:
     !!! example
         >>> import scipy.sparse as sp
         >>> from jaxsci.solvers.sparse import colour_columns
-        >>> colour_columns(sp.diags([1, 1, 1], [-1, 0, 1], shape=(100, 100))).number
+        >>> colour_columns(sp.diags([1.0, 1.0, 1.0], [-1, 0, 1], shape=(100, 100))).number
         3
 
     Reference: Curtis, Powell and Reid, *On the estimation of sparse Jacobian matrices*, 1974.
