@@ -138,7 +138,7 @@ def optimise_graph(
     """The most likely poses of a graph in memory: the result, the graph, and where it started."""
     with jax.enable_x64(True):
         began = time.perf_counter()
-        start, name = _start(graph, settings.init)
+        start, name = _start(graph, settings.init, progress)
         seconds = {"start": time.perf_counter() - began}
         progress(f"start: {name}, cost {graph_cost(start):.6g}")
         kernel = None if settings.kernel == "none" else _KERNELS[settings.kernel]()
@@ -219,21 +219,28 @@ def _arguments(settings: SlamSettings, problem: Any) -> dict[str, Any]:
     }
 
 
-def _start(graph: PoseGraph, init: str) -> tuple[PoseGraph, str]:
+def _start(graph: PoseGraph, init: str, progress: Callable[[str], None]) -> tuple[PoseGraph, str]:
     """The graph with the poses to start from, and what they are."""
+
+    def relaxed() -> PoseGraph:
+        found, report = chordal(graph)
+        for message in filter(None, report.messages):
+            progress(f"chordal relaxation: {message}")
+        return found
+
     if init == "file":
         return graph, "file"
     if init == "odometry":
         return odometry(graph), "odometry"
     if init == "chordal":
-        return chordal(graph)[0], "chordal"
+        return relaxed(), "chordal"
     given = "odometry" if len(graph.report.missing) == len(graph.poses) else "file"
     cost, residuals = graph_cost(graph), graph.measurements.shape[0] * (3 * graph.dim - 3)
     # At the truth the cost is about half the number of residuals: well above it, look further.
     if cost <= 5 * residuals:
         return graph, given
-    relaxed = chordal(graph)[0]
-    return (relaxed, "chordal") if graph_cost(relaxed) < cost else (graph, given)
+    other = relaxed()
+    return (other, "chordal") if graph_cost(other) < cost else (graph, given)
 
 
 def _beside(file: Path) -> Path:
