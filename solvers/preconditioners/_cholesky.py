@@ -66,9 +66,10 @@ class IncompleteCholesky(eqx.Module):
         >>> from jaxsci.solvers.preconditioners import IncompleteCholesky
         >>> from jaxsci.solvers.sparse import BlockSymmetric
         >>> rows, cols = np.array([1, 2]), np.array([0, 1])
-        >>> H = BlockSymmetric(2 * jnp.ones((3, 1, 1)), -jnp.ones((2, 1, 1)), rows, cols)
+        >>> blocks = 2 * jnp.ones((3, 1, 1)), -jnp.ones((2, 1, 1))
+        >>> H = BlockSymmetric(*blocks, jnp.asarray(rows), jnp.asarray(cols))
         >>> plan = IncompleteCholesky().plan(rows, cols, 3, 1)
-        >>> plan.factor(H).mv(jnp.array([1.0, 0.0, 1.0]))
+        >>> plan.factor(H).mv(jnp.array([1.0, 0.0, 1.0])).round(3)
         Array([1., 1., 1.], dtype=float32)
 
     References: Meijerink, van der Vorst, *An Iterative Solution Method for Linear Systems of Which

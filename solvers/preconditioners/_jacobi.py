@@ -22,9 +22,9 @@ class BlockJacobi(eqx.Module):
     !!! example
         >>> import jax.numpy as jnp
         >>> from jaxsci.solvers.preconditioners import BlockJacobi
-        >>> blocks = jnp.array([[[4.0, 0.0], [0.0, 2.0]]])
+        >>> blocks = jnp.array([[[4.0, 0.0], [0.0, 16.0]]])
         >>> BlockJacobi().plan().factor((blocks,)).mv(jnp.array([1.0, 1.0]))
-        Array([0.25, 0.5 ], dtype=float32)
+        Array([0.25  , 0.0625], dtype=float32)
     """
 
     def plan(
