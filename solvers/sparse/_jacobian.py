@@ -63,7 +63,7 @@ class BlockJacobian(lx.AbstractLinearOperator):
     `(J x)_f = sum_slots B_(f, slot) x_index(f, slot)`. Vectors are flat: columns are the variable
     groups one after the other, each `(N, d)` in C order; rows are the factor groups, each `(F, r)`
     in C order. Products gather, multiply small blocks in batches and sum by segments; the transpose
-    is as fast as the forward product and nothing is ever made dense.
+    costs about 1.5 times the forward product on a CPU, and nothing is ever made dense.
 
     **Arguments:**
 
@@ -165,10 +165,10 @@ class BlockJacobian(lx.AbstractLinearOperator):
         totals = [jnp.zeros(size, self.dtype) for size in self.sizes]
         for group, part in zip(self.groups, self.split_rows(low), strict=True):
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
-                # Segment sums of unsorted indices measured as fast as any sorted or padded
-                # layout, on rows of 3 and 6 numbers; they need no symbolic phase.
+                # Scattered into one array, in any order: as fast as sorted or padded layouts
+                # measured, on rows of 3 and 6 numbers, and without a symbolic phase.
                 products = self._multiply("frd,fr->fd", block, part)
-                totals[v] = totals[v] + jax.ops.segment_sum(products, index, self.sizes[v][0])
+                totals[v] = totals[v].at[index].add(products)
         return _rescale(jnp.concatenate([total.reshape(-1) for total in totals]), scale)
 
     def product(self, vector: Float[Array, " n"], policy: Policy) -> Float[Array, " m"]:

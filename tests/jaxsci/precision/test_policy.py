@@ -82,6 +82,12 @@ def test_float64_needs_64_bit_types():
         assert policy.cast("update", jnp.ones(2, jnp.float32)).dtype == jnp.float64
 
 
+@pytest.mark.parametrize("name", ["bundle_adjustment", "pose_graph", "naive_half"])
+def test_presets_of_solvers_need_no_64_bit_types(name):
+    policy = PRESETS[name]
+    assert {str(policy.dtype(role)) for role in ROLES} <= {"float16", "float32"}
+
+
 def test_static_under_jit_one_compilation_for_each_policy():
     traced = []
 
