@@ -123,9 +123,8 @@ def test_marginal_covariances_are_blocks_of_the_dense_inverse(linear, x64):
     np.testing.assert_allclose(found, expected, atol=1e-9)
 
 
-def test_covariance_of_what_is_not_determined_is_an_error():
-    root = np.ones((len(EDGES), 3), np.float32)
-    z = np.tile(np.array([1, 0, 0, 0], np.float32), (len(EDGES), 1))
+def test_covariance_of_what_is_not_determined_is_an_error(x64):
+    z, root = _data()
     held = _problem(z, root, 100.0)
     free = Problem(held.variables, held.factors)
     with pytest.raises(ValueError, match="J'J is singular.*hold one, add a prior"):
