@@ -214,9 +214,15 @@ def _arguments(settings: SlamSettings, problem: Any) -> dict[str, Any]:
     return {
         "method": _METHODS[settings.method](),
         "linear": linear,
-        "policy": Policy.parse(settings.policy),
+        "policy": _policy(settings.policy),
         "preconditioner": preconditioner,
     }
+
+
+def _policy(text: str) -> Policy:
+    """The policy; a preset of narrow solves keeps residuals and poses in float64."""
+    widened = ("single", "pose_graph", "bundle_adjustment", "bf16")
+    return Policy.parse(f"{text},residual=f64,update=f64" if text in widened else text)
 
 
 def _start(graph: PoseGraph, init: str, progress: Callable[[str], None]) -> tuple[PoseGraph, str]:

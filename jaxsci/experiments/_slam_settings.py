@@ -25,8 +25,8 @@ class SlamSettings:
     figures: bool = True
     """Whether to draw at all; needs matplotlib."""
     policy: str = "double"
-    """The dtype of each step: double, single, pose_graph, bundle_adjustment, bf16, or e.g.
-    `single,update=f64`."""
+    """The dtype of each step: double, single, pose_graph, bundle_adjustment or bf16, which keep
+    residuals and poses in float64; or every role by name, e.g. `single,update=f32`."""
     method: Literal["lm", "gn", "dogleg"] = "lm"
     """lm: Levenberg-Marquardt. gn: Gauss-Newton, fewer steps from a good start. dogleg."""
     linear: Literal["cgnr", "cholesky", "dense"] = "cgnr"

@@ -168,8 +168,9 @@ def solve_normal(
             remaining = (residual.astype(right.dtype) - fitted).astype(krylov)
     target = jnp.asarray(rtol).astype(krylov) * reference + jnp.asarray(atol).astype(krylov)
     if stopping == "energy":
-        # Only so that a gradient of (nearly) nothing ends the loop.
-        target = jnp.asarray(jnp.finfo(krylov).tiny, krylov) ** 0.5 * reference
+        # A gradient at rounding ends the loop: what follows is noise, along a null space if any.
+        target = jnp.asarray(jnp.finfo(krylov).eps, krylov) * reference
+        target = target + jnp.asarray(atol).astype(krylov)
     outcome: Outcome = conjugate_gradients(
         Normal(forward, adjoint, apply, damping),
         s,

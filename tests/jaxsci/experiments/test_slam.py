@@ -49,6 +49,7 @@ def test_file_to_file(drifted, tmp_path, capsys):
     assert "exists; choose another --output" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_bad_start_is_replaced_by_the_chordal_one():
     truth = sphere(6, 8, seed=1)
     rng = np.random.default_rng(0)

@@ -51,6 +51,7 @@ def _solved(z, root, width):
     return solution.values["poses"][1:], solution.cost
 
 
+@pytest.mark.slow
 def test_derivatives_by_measurement_weight_and_width_are_those_of_differences(x64):
     z, root = _data()
     width = jnp.asarray(1.5)

@@ -125,9 +125,14 @@ def test_float32_pairs_are_as_good_as_float64_far_from_the_origin():
     best = _scipy(*world)
     with jax.enable_x64(True):
         exact, _ = _made(*world)
-        gaps = [abs(float(cost(exact, s.to_numpy())) / best - 1) for s in (paired, plain)]
+        gaps = []
+        for solution in (paired, plain):
+            # On the manifold: a rotation 2e-8 too long would change the cost by as much.
+            poses = solution.to_numpy()["poses"]
+            poses[:, :2] /= np.hypot(poses[:, 0], poses[:, 1])[:, None]
+            gaps.append(abs(float(cost(exact, {"poses": poses})) / best - 1))
     # Half a millionth of 1000 is 6e-5: that is what plain float32 cannot resolve.
-    assert gaps[0] < 1e-8 < gaps[1]
+    assert gaps[0] < 1e-9 and gaps[1] > 1e-8
 
 
 def test_mixed_policies_meet_the_float64_cost(x64):
@@ -169,6 +174,7 @@ def test_a_second_problem_of_the_same_structure_is_not_compiled_again():
     assert float(found[0].cost) == pytest.approx(BEST, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_jacobians_by_forward_mode_are_the_analytic_ones_and_those_of_differences(x64):
     problem, x0 = _made(*WORLD)
     analytic, residual = linearise(problem, x0)

@@ -97,4 +97,4 @@ def test_increment_is_accurate_relative_to_the_step(name):
         exact = motion.increment(jnp.asarray(x), jnp.asarray(step))
         moved = motion.multiply(jnp.asarray(x), motion.exp(jnp.asarray(step)))
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-5 * 1e-6)
-    np.testing.assert_allclose(exact, moved - x, rtol=0, atol=1e-12)
+    np.testing.assert_allclose(exact, np.asarray(moved) - x, rtol=0, atol=1e-12)

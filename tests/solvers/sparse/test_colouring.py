@@ -97,6 +97,7 @@ def test_an_implicit_heat_step():
     assert 0.1 < peak < float(np.abs(before).max())
 
 
+@pytest.mark.slow
 def test_poisson_in_two_dimensions():
     A = _laplacian(SIDE)
     right = np.random.default_rng(1).normal(size=SIDE**2).astype(np.float32)
