@@ -37,8 +37,14 @@ def block_scaling(
             f"{[None if mask is None else mask.shape for mask in masks]}"
         )
     return tuple(
-        _inverse_factor(gram, mask) for gram, mask in zip(J.gram_diagonal(), masks, strict=True)
+        _inverse_factor(_wide(gram), mask).astype(gram.dtype)
+        for gram, mask in zip(J.gram_diagonal(), masks, strict=True)
     )
+
+
+def _wide(gram: Array) -> Array:
+    """In a dtype that small factorisations exist in; what has overflowed stays infinite."""
+    return gram.astype(jnp.float32) if gram.dtype.itemsize < 4 else gram
 
 
 def _inverse_factor(gram: Array, held: Array | None) -> Array:

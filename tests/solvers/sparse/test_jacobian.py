@@ -207,6 +207,15 @@ def test_block_scaling_makes_unit_blocks():
     np.testing.assert_allclose(S @ y, x, rtol=1e-4)
 
 
+def test_block_scaling_of_a_half_precision_jacobian():
+    J = _one_group()
+    (wide,) = block_scaling(J)
+    (narrow,) = block_scaling(J.astype(jnp.float16))
+    assert narrow.dtype == jnp.float16
+    narrow, wide = np.asarray(narrow, np.float32), np.asarray(wide)
+    np.testing.assert_allclose(narrow, wide, rtol=0.05, atol=0.05 * np.abs(wide).max())
+
+
 def test_columns_that_nothing_touches_do_not_move():
     rows = BlockRows((jnp.ones((2, 2, 2)),), (jnp.array([0, 0]),), (0,))
     (scale,) = block_scaling(BlockJacobian((rows,), ((3, 2),)))
