@@ -42,7 +42,9 @@ def missing(wanted: Iterable[str], what: str, found: Collection[str]) -> ValueEr
     meant = [hit for name in wanted for hit in near(name, set(found) - set(KNOWN))]
     hint = f"; did you mean {' or '.join(f'`{m}`' for m in dict.fromkeys(meant))}?" if meant else ""
     names = " or ".join(f"`{name}`" for name in wanted)
-    return ValueError(f"no array {names} ({what}){hint}. Found: {', '.join(found) or 'nothing'}")
+    return ValueError(
+        f"no array {names} ({what}){hint or '.'} Found: {', '.join(found) or 'nothing'}"
+    )
 
 
 def notes_on_unused(found: Collection[str]) -> list[str]:
