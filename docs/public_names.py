@@ -3,10 +3,13 @@
 Public is what the `__init__.py` of a folder under `jaxsci` hands on without a leading underscore.
 Each such name needs a docstring, and so does each of its public methods unless a base class has it;
 and each needs its `::: jaxsci.folder.Name` line in a page under `docs/api`. With `--write`, missing
-lines are added to `docs/api/folder.md`. The code is read, not imported, so this takes no time.
+lines are added to `docs/api/folder.md`. A name that a public folder inside has handed on already
+is documented there, and needs a link in `docs/api/folder.md`: `[Name][jaxsci.folder.inner.Name]`.
+The code is read, not imported, so this takes no time.
 """
 
 import ast
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -116,21 +119,32 @@ def listed(root: Path) -> set[str]:
     return {line.split()[1] for line in text.splitlines() if line.startswith("::: ")}
 
 
+def linked(page: Path) -> set[str]:
+    """Every name that a page links to."""
+    text = page.read_text() if page.exists() else ""
+    return set(re.findall(r"\]\[(jaxsci[\w.]+)\]", text))
+
+
 def problems(root: Path, write: bool = False) -> list[str]:
     """One line for each public name that is undocumented, and for each stale `:::` line."""
     table, on_pages, found = classes(root), listed(root), []
-    public = set(packages(root))
-    for module, package in packages(root).items():
+    folders = packages(root)
+    public = set(folders)
+    for module, package in folders.items():
+        page = root / "docs/api" / f"{module.split('.')[-1]}.md"
+        where = page.relative_to(root)
         for name, file, original in exports(package / "__init__.py"):
-            full = f"{module}.{name}"
+            full, inner = f"{module}.{name}", f"{module}.{file.parent.name}"
             public.add(full)
+            if file.parent != package and inner in folders:
+                if f"{inner}.{original}" not in linked(page):
+                    found.append(f"{full}: add [`{name}`][{inner}.{original}] to {where}")
+                continue
             if full not in on_pages:
-                page = root / "docs/api" / f"{module.split('.')[-1]}.md"
                 if write:
                     with page.open("a") as out:
                         out.write(f"\n::: {full}\n")
                 else:
-                    where = page.relative_to(root)
                     found.append(f"{full}: on no page; add `::: {full}` to {where}")
             node, text = definition(file, original)
             if not text:

@@ -62,6 +62,28 @@ def test_what_is_missing_is_named(tmp_path: Path, public_names: ModuleType):
     ]
 
 
+def test_what_an_inner_folder_hands_on_is_linked(tmp_path: Path, public_names: ModuleType):
+    write(
+        tmp_path,
+        {
+            "jaxsci/fruit/__init__.py": (
+                "from .stone import plum as plum\nfrom .stone import peach as peach\n"
+            ),
+            "jaxsci/fruit/stone/__init__.py": (
+                "from ._stone import plum as plum\nfrom ._stone import peach as peach\n"
+            ),
+            "jaxsci/fruit/stone/_stone.py": (
+                "def plum():\n    '''A plum.'''\n\ndef peach():\n    '''A peach.'''\n"
+            ),
+            "docs/api/fruit.md": "[`plum`][jaxsci.fruit.stone.plum]\n",
+            "docs/api/stone.md": "::: jaxsci.fruit.stone.plum\n\n::: jaxsci.fruit.stone.peach\n",
+        },
+    )
+    assert public_names.problems(tmp_path) == [
+        "jaxsci.fruit.peach: add [`peach`][jaxsci.fruit.stone.peach] to docs/api/fruit.md"
+    ]
+
+
 def test_write_adds_the_missing_lines(tmp_path: Path, public_names: ModuleType):
     write(
         tmp_path,

@@ -23,6 +23,17 @@ class _State(eqx.Module):
     least_norm: bool = eqx.field(static=True)
 
 
+def _policy(given: Policy | str | None) -> Policy | None:
+    if isinstance(given, str):
+        return Policy.parse(given)
+    if given is not None and not isinstance(given, Policy):
+        raise TypeError(
+            f"`CGNR(policy=...)`: expected a policy, its text (e.g. 'pose_graph') or None, got "
+            f"{given!r}; name the tolerance, `CGNR(rtol=1e-6)`"
+        )
+    return given
+
+
 class CGNR(lx.AbstractLinearSolver[_State]):
     """Conjugate gradients on the normal equations, for any full-rank operator, tall or wide.
 
@@ -40,24 +51,26 @@ class CGNR(lx.AbstractLinearSolver[_State]):
     [`jaxsci.solvers.linear.CGNR_RESULTS`][], which says more than `solution.result`. With
     `throw=False` no host callback is made, except in derivatives, where lineax has its own.
 
-    **Arguments:** as for [`jaxsci.solvers.linear.cgnr`][]; `rtol` and `atol` are required.
+    **Arguments:** as for [`jaxsci.solvers.linear.cgnr`][]; the policy may be a text, as of
+    `Policy.parse`.
 
     **Raises:** `ValueError` for a derivative with respect to the operator of a damped solve,
     which lineax cannot express; put the damping into the operator as rows `sqrt(damping) I`.
+    `TypeError` for a policy that is none.
 
     !!! example
         >>> import jax.numpy as jnp
         >>> import lineax as lx
         >>> from jaxsci.solvers.linear import CGNR
         >>> A = lx.MatrixLinearOperator(jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
-        >>> lx.linear_solve(A, jnp.array([1.0, 2.0, 2.0]), CGNR(rtol=1e-6, atol=0.0)).value
+        >>> lx.linear_solve(A, jnp.array([1.0, 2.0, 2.0]), CGNR("single")).value
         Array([1., 1.], dtype=float32)
     """
 
-    rtol: float
-    atol: float
+    policy: Policy | None = eqx.field(static=True, default=None, converter=_policy)
+    rtol: float = 1e-6
+    atol: float = 0.0
     max_steps: int | None = eqx.field(static=True, default=None)
-    policy: Policy | None = eqx.field(static=True, default=None)
     stopping: Stopping = eqx.field(static=True, default="gradient")
     damping: float = 0.0
     form: Form = eqx.field(static=True, default="recurrence")

@@ -203,3 +203,5 @@ def test_bad_types_are_named():
         cgnr(operator, jnp.ones(3), policy=Policy(matrix="f16"))
     with pytest.raises(ValueError, match=r"`CGNR\(rtol=...\)`: expected at least 0"):
         CGNR(rtol=-1.0, atol=0.0)
+    with pytest.raises(TypeError, match=r"`CGNR\(policy=...\)`: .*got 1e-06; name the tolerance"):
+        CGNR(1e-6)
