@@ -33,3 +33,21 @@ def require_finite(where: str, name: str, array: Any) -> None:
             f"`{where}({name}=...)`: expected finite numbers, got {values[index]} at index "
             f"{index} ({int(bad.sum())} of {values.size} entries are not finite)"
         )
+
+
+def require_symmetric(where: str, name: str, matrix: Any) -> None:
+    """Raise `ValueError` unless a square matrix is symmetric to rounding; a traced one passes.
+
+    **Arguments:** as [`jaxsci.errors.require_finite`][]; `matrix`: shape `(n, n)`.
+
+    **Raises:** `ValueError` with the largest difference between an entry and its mirror image.
+    """
+    if not is_concrete(matrix):
+        return
+    values = np.asarray(matrix)
+    slack = 1e3 * float(np.finfo(values.dtype).eps) * float(np.abs(values).max(initial=0))
+    if (skew := float(np.abs(values - values.T).max(initial=0))) > slack:
+        raise ValueError(
+            f"`{where}({name}=...)`: expected a symmetric matrix, got entries that differ by "
+            f"{skew:.3g} from their mirror image; pass its mean with its transpose"
+        )

@@ -6,7 +6,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import lineax as lx
 import numpy as np
 from jaxtyping import Array
 
@@ -25,18 +24,13 @@ from ._constrain_layout import Prediction
 # Numbers in flight at a time: slices are worked on in chunks of about this size.
 _IN_FLIGHT = 2**24
 
-_SUCCESSFUL, _NO_VARIANCE, _CONTRADICTORY, _NON_FINITE, _AGREED = range(5)
+_SUCCESSFUL, _NO_VARIANCE, _CONTRADICTORY, _NON_FINITE = range(4)
 _SENTENCES = {
-    _NO_VARIANCE: RESULTS[RESULTS.no_variance],
+    _NO_VARIANCE: RESULTS[RESULTS.no_variance] + " Or use --method project.",
     _CONTRADICTORY: RESULTS[RESULTS.contradictory],
     _NON_FINITE: (
         RESULTS[RESULTS.non_finite] + " Finite input gives this if the covariance is not positive "
         "semidefinite, or if numbers overflow."
-    ),
-    _AGREED: (
-        "The uncertainty leaves no room to move the integral: by the covariance (or by every "
-        "sample) it is already known to rounding, and it is another. Use `std`, or --method "
-        "project."
     ),
 }
 
@@ -186,17 +180,6 @@ def _condition(
         code = _code(smooth.result)
     updated, certificate = condition_with_certificate(gaussian, constraint)
     code = jnp.where(code == _SUCCESSFUL, _code(certificate.result), code)
-    if constraint.rows == 1 and constraint.R is None:
-        # A variance of the integral that is only the rounding of what it is made of: dividing by
-        # it would turn rounding into a large step.
-        row = constraint.G.T.mv(jnp.ones_like(constraint.b))
-        total = jnp.sum(row * gaussian.cov.mv(row))
-        parts = jnp.sum(jnp.abs(row) * jnp.sqrt(jnp.maximum(lx.diagonal(gaussian.cov), 0)))
-        eps = jnp.finfo(row.dtype).eps
-        size = constraint.magnitude(gaussian.mean) + jnp.abs(constraint.b)
-        off = jnp.abs(certificate.residual_before) > 32 * eps * size
-        agreed = (total <= (32 * eps * parts) ** 2) & (parts > 0) & off.any()
-        code = jnp.where(agreed & (code != _NON_FINITE), _AGREED, code)
     return updated, code
 
 

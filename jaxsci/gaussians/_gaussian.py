@@ -7,13 +7,14 @@ import numpy as np
 from jax.core import Tracer
 from jaxtyping import Array, ArrayLike, Float, Int, PRNGKeyArray
 
-from jaxsci.errors import is_concrete, require_finite
+from jaxsci.errors import is_concrete, require_finite, require_symmetric
+from jaxsci.precision import safe_sqrt
 
 from ._density import log_density
 from ._kronecker import Kronecker
 from ._low_rank import LowRank
 from ._restrict import checked_indices, restrict
-from ._sample import draws, safe_sqrt
+from ._sample import draws
 
 
 class Gaussian(eqx.Module):
@@ -147,14 +148,7 @@ class Gaussian(eqx.Module):
             raise ValueError(
                 f"`Gaussian.dense(cov=...)`: expected a square matrix, got shape {matrix.shape}"
             )
-        if is_concrete(matrix) and matrix.size:
-            values = np.asarray(matrix)
-            skew = float(np.abs(values - values.T).max())
-            if skew > 1e3 * float(np.finfo(values.dtype).eps) * float(np.abs(values).max()):
-                raise ValueError(
-                    "`Gaussian.dense(cov=...)`: expected a symmetric matrix, got entries that "
-                    f"differ by {skew} from their mirror image; pass (cov + cov.T) / 2"
-                )
+        require_symmetric("Gaussian.dense", "cov", matrix)
         return cls(mean, lx.MatrixLinearOperator(matrix, lx.positive_semidefinite_tag))
 
     @classmethod

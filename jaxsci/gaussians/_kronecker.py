@@ -6,11 +6,10 @@ import math
 import jax
 import jax.numpy as jnp
 import lineax as lx
-import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from jaxsci.errors import is_concrete
+from jaxsci.errors import require_symmetric
 
 from ._register import register_covariance
 
@@ -45,14 +44,7 @@ class Kronecker(lx.AbstractLinearOperator):
                     f"`Kronecker(...)`: expected square factors, got shape {factor.shape} for "
                     f"factor {i}"
                 )
-            if is_concrete(factor) and factor.size:
-                values = np.asarray(factor)
-                skew = float(np.abs(values - values.T).max())
-                if skew > 1e3 * float(np.finfo(values.dtype).eps) * float(np.abs(values).max()):
-                    raise ValueError(
-                        f"`Kronecker(...)`: expected symmetric factors, got entries of factor {i} "
-                        f"that differ by {skew} from their mirror image"
-                    )
+            require_symmetric("Kronecker", f"factors[{i}]", factor)
         self.factors = tuple(factors)
 
     @property

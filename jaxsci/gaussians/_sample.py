@@ -9,7 +9,7 @@ import jax.random as jr
 import lineax as lx
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxsci.precision import matmul
+from jaxsci.precision import matmul, safe_sqrt
 
 from ._conditioned import Conditioned
 from ._kronecker import Kronecker, kronecker_mv
@@ -32,20 +32,11 @@ def square_root(matrix: Float[Array, "n n"]) -> Float[Array, "n n"]:
 
     def by_eigenvalues(m):
         values, vectors = jnp.linalg.eigh(m)
-        # sqrt has no derivative at 0: the inner `where` keeps it off the clipped values.
-        positive = values > 0
-        root = jnp.where(positive, jnp.sqrt(jnp.where(positive, values, 1)), 0)
-        return vectors * root[None, :]
+        return vectors * safe_sqrt(values)[None, :]
 
     lower = jnp.linalg.cholesky(matrix)
     singular = jnp.isnan(lower).any()
     return jax.lax.cond(singular, by_eigenvalues, lambda _: lower, matrix)
-
-
-def safe_sqrt(x: Array) -> Array:
-    """The square root, with derivative 0 (not infinity) at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)
 
 
 @draw.register

@@ -8,6 +8,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from jaxsci.errors import is_concrete, require_finite
 from jaxsci.gaussians import Gaussian
+from jaxsci.precision import safe_sqrt
 
 from ._arrays import as_floating
 
@@ -162,9 +163,9 @@ def shock_summary(
     count = jnp.sum(found.astype(positions.dtype))
     mean = jnp.where(count > 0, jnp.sum(some) / jnp.maximum(count, 1), jnp.nan)
     deviation = jnp.where(found, positions - mean, 0)
-    sd = _root(jnp.sum(deviation**2) / jnp.maximum(count - 1, 1))
+    sd = safe_sqrt(jnp.sum(deviation**2) / jnp.maximum(count - 1, 1))
     miss = jnp.where(found, positions - truth, 0)
-    error = _root(jnp.sum(miss**2) / jnp.maximum(count, 1))
+    error = safe_sqrt(jnp.sum(miss**2) / jnp.maximum(count, 1))
     known = (count > 0) & ~jnp.isnan(truth)
     return ShockSummary(
         mean=mean,
@@ -172,9 +173,3 @@ def shock_summary(
         none=1 - count / positions.size,
         error=jnp.where(known, error, jnp.nan),
     )
-
-
-def _root(x: Array) -> Array:
-    """The square root, with derivative 0 (not NaN) at 0."""
-    positive = x > 0
-    return jnp.where(positive, jnp.sqrt(jnp.where(positive, x, 1)), 0)

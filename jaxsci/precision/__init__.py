@@ -8,3 +8,4 @@ from ._matmul import matmul as matmul
 from ._policy import PRESETS as PRESETS
 from ._policy import ROLES as ROLES
 from ._policy import Policy as Policy
+from ._safe import safe_sqrt as safe_sqrt

@@ -114,10 +114,8 @@ class MCDropout(eqx.Module):
 
 def _with_dropout(model: Any) -> Any:
     def is_dropout(node: Any) -> bool:
-        return isinstance(node, eqx.nn.Dropout)
-
-    if isinstance(model, AttentiveNeuralProcess):  # it draws its masks itself
-        return eqx.tree_at(lambda m: m.inference, model, False)
+        # The neural process draws its masks itself, under a switch of the same name.
+        return isinstance(node, eqx.nn.Dropout | AttentiveNeuralProcess)
 
     def switch_on(node: Any) -> Any:
         return eqx.tree_at(lambda d: d.inference, node, False) if is_dropout(node) else node

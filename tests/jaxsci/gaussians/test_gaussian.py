@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from jaxsci.conservation import LinearConstraint, condition, curvature, integral
-from jaxsci.gaussians import Conditioned, Gaussian, LowRank
+from jaxsci.gaussians import Conditioned, Gaussian, Kronecker, LowRank
 from jaxsci.grids import Grid
 
 GRID = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, 4))
@@ -301,7 +301,12 @@ BAD = [
     (
         lambda: Gaussian.dense(jnp.zeros(2), jnp.array([[1.0, 2.0], [0.0, 1.0]])),
         ValueError,
-        "symmetric",
+        r"`Gaussian.dense\(cov=...\)`: expected a symmetric matrix, got entries that differ by 2",
+    ),
+    (
+        lambda: Kronecker(jnp.eye(2), jnp.array([[1.0, 0.5], [0.25, 1.0]])),
+        ValueError,
+        r"`Kronecker\(factors\[1\]=...\)`: expected a symmetric matrix, .* differ by 0.25",
     ),
     (lambda: Gaussian.dense(jnp.zeros(2), jnp.ones((2, 3))), ValueError, "square"),
     (

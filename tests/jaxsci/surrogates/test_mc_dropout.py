@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from jaxsci.gaussians import Gaussian
-from jaxsci.surrogates import MCDropout
+from jaxsci.surrogates import AttentiveNeuralProcess, MCDropout, Task
 
 INPUTS = np.array([1.0, -2.0, 0.5, 3.0])
 RATE = 0.25
@@ -105,3 +105,22 @@ def test_bad_input():
         MCDropout(model, 4)(inputs)
     with pytest.raises(ValueError, match="samples that differ, got 4 equal ones"):
         MCDropout(lambda x, *, key: x, 4)(inputs, key=jr.key(0))
+
+
+def test_a_neural_process_drops_out_even_in_inference_mode():
+    """Also as a part of a model: its own switch is found."""
+    process = AttentiveNeuralProcess(8, dropout=0.5, key=jr.key(0))
+    process = eqx.tree_at(lambda m: m.inference, process, True)
+    points = jnp.linspace(0.0, 1.0, 8).reshape(4, 2)
+    task = Task(points, jnp.ones(4), points)
+    sure = process(task, key=None).mean
+    prediction = MCDropout(Part(process), 4)(task, key=jr.key(1))
+    assert jnp.linalg.matrix_rank(prediction.cov.factor) == 3
+    assert float(jnp.abs(prediction.mean - sure).max()) > 1e-3
+
+
+class Part(eqx.Module):
+    process: AttentiveNeuralProcess
+
+    def __call__(self, task, *, key):
+        return self.process(task, key=key)
