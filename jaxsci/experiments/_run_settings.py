@@ -33,7 +33,7 @@ class Budget:
 BUDGETS = {
     # Minutes on two cores: many small steps of a small network, and no dropout, whose random
     # numbers would cost half of the time.
-    "quick": Budget(2048, 20, 8, 1e-3, True, 0.0, 32, "zmean", 1),
+    "quick": Budget(2048, 30, 8, 1e-3, True, 0.0, 32, "zmean", 1),
     # All of the published data, at a size for two cores: most of an hour.
     "cpu": Budget(10_000, 10, 8, 1e-3, True, 0.0, 64, "eval", 100),
     # The published protocol, evaluated with dropout on.
