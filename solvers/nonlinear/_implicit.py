@@ -105,7 +105,9 @@ def _inverse_hessian(
         product, jax.eval_shape(lambda: right), lx.positive_semidefinite_tag
     )
     tolerance = float(jnp.finfo(force.dtype).eps) ** 0.75
-    solver = lx.CG(tolerance, tolerance * 1e-3, max_steps=10 * problem.dim)
+    # Not stabilised: a residual computed anew stays at its rounding, often above the tolerance, and
+    # lineax raises in reverse mode where a solve reaches its cap.
+    solver = lx.CG(tolerance, tolerance * 1e-3, stabilise_every=None, max_steps=10 * problem.dim)
     solved = lx.linear_solve(operator, right, solver, options=options, throw=False)
     return scales.mv(solved.value)
 
