@@ -73,6 +73,7 @@ def test_bad_integrals_are_named(make, match):
 NU = 1.7
 
 
+@pytest.mark.slow
 def test_heat_equation_with_known_boundary_fluxes(x64):
     grid = Grid.from_points(t=[0.0, 0.1, 0.35, 1.0], x=np.linspace(0, 1, 401))
     t = np.asarray(grid.axis("t").points)

@@ -164,7 +164,9 @@ def test_batches(cov):
 
 
 @pytest.mark.parametrize("kind", ["slices", "dense"])
-@pytest.mark.parametrize("noise", ["exact", "noises", "covariance"])
+@pytest.mark.parametrize(
+    "noise", ["exact", "noises", pytest.param("covariance", marks=pytest.mark.slow)]
+)
 def test_gradients(kind, noise, x64):
     (wrap, array), b, _ = CONSTRAINTS[kind]
     k = len(b)

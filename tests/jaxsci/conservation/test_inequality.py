@@ -160,7 +160,7 @@ def test_matches_bounded_least_squares(name, x64):
     name=st.sampled_from(QUICK),
     rank=st.sampled_from([2, 4, N]),
 )
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_properties(dtype, seed, name, rank):
     with jax.enable_x64(dtype == np.float64):
         # Rank-deficient covariances reach a feasible field if a feasible mean says so.
@@ -205,7 +205,7 @@ def test_a_field_that_obeys_is_returned_bit_for_bit(name, dtype):
         assert int(certificate.steps) == 0
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("made", ["conditioned", "dense"])
 def test_an_exactly_conditioned_covariance_keeps_its_constraint(made, dtype):
     with jax.enable_x64(dtype == np.float64):
@@ -312,7 +312,9 @@ def test_vmap_equals_one_by_one():
 
 
 @pytest.mark.parametrize(
-    "name", ["nonnegative", "total-variation", pytest.param("decreasing", marks=pytest.mark.slow)]
+    "name",
+    ["nonnegative"]
+    + [pytest.param(name, marks=pytest.mark.slow) for name in ("total-variation", "decreasing")],
 )
 def test_derivatives_against_finite_differences(name, x64):
     mean, cov = problem(6)

@@ -15,7 +15,7 @@ from jaxsci.gaussians import Gaussian
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(
     ("name", "inequality"), [("monotone", Monotone()), ("nonneg", Nonnegative())]
 )

@@ -91,7 +91,7 @@ PRIORS = {
 }
 
 
-@pytest.mark.parametrize("prior", PRIORS)
+@pytest.mark.parametrize("prior", ["diagonal", pytest.param("low rank", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("R1", [None, 0.1], ids=["exact", "noisy"])
 @pytest.mark.parametrize("R2", [None, 0.3], ids=["then exact", "then noisy"])
 def test_twice_is_the_stack_in_any_order(prior, R1, R2, dtype):

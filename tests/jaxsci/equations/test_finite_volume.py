@@ -66,7 +66,7 @@ def _error(equation, cells, time, **settings):
 # advection 0.67 (minmod at a contact, 2/3 in theory), Burgers 1.0.
 ORDERS = [
     (Heat(1.0), 0.5, (15, 45), 1.9),
-    (Stefan(0.6), 0.05, (20, 60), 1.4),
+    pytest.param(Stefan(0.6), 0.05, (20, 60), 1.4, marks=pytest.mark.slow),
     pytest.param(PorousMedium(3.0), 0.5, (20, 60), 1.2, marks=pytest.mark.slow),
     pytest.param(Burgers(3.0), 0.5, (20, 60), 0.9, marks=pytest.mark.slow),
     pytest.param(Advection(1.0), 0.1, (60, 180), 0.6, marks=pytest.mark.slow),
@@ -132,6 +132,7 @@ def test_gradient_in_a_parameter_of_the_conductivity_matches_differences_and_bat
     np.testing.assert_allclose(gradient, (batch[2] - batch[0]) / (2 * h), rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_conductivity_that_jumps_works_from_a_table_and_harmonic_means_lock(x64):
     equation = Stefan(0.6)
     edges = jnp.linspace(0.0, 1.0, 31)

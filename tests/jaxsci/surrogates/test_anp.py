@@ -121,6 +121,7 @@ def test_given_z(model, task):
     np.testing.assert_allclose(got, oracle(model, task, np.asarray(z))[:2], atol=3e-6)
 
 
+@pytest.mark.slow
 def test_vmap_and_chunks(model):
     tasks = [make_task(seed) for seed in range(3)]
     batch = jax.tree.map(lambda *a: jnp.stack(a), *tasks)
@@ -184,6 +185,7 @@ def test_dropout_keeps_the_mean():
     assert dropout(x, 0.0, jr.key(0)) is x
 
 
+@pytest.mark.slow
 def test_published_size_and_initialisation():
     shapes = eqx.filter_eval_shape(AttentiveNeuralProcess, key=jr.key(0))
     sizes = [math.prod(a.shape) for a in anp_weights(shapes).values()]

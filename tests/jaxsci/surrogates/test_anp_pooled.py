@@ -62,7 +62,7 @@ def looped(model, tasks, mode, keys, update):
     return tuple(np.stack(a) for a in zip(*pooled, strict=True))
 
 
-@pytest.mark.parametrize("mode", ["zmean", "eval", "dropout"])
+@pytest.mark.parametrize("mode", ["zmean", "eval", pytest.param("dropout", marks=pytest.mark.slow)])
 def test_against_a_loop(model, tasks, mode):
     key, samples = jr.key(7), 1 if mode == "zmean" else 3
     got = pooled_moments(model, tasks, mode=mode, samples=3, key=key, at_once=2)
@@ -177,7 +177,13 @@ def measure(folder, mode, row, exponent, samples):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("row", list(UPDATES))
+@pytest.mark.parametrize(
+    "row",
+    [
+        r if r in ("anp", "probconserv") else pytest.param(r, marks=pytest.mark.slow)
+        for r in UPDATES
+    ],
+)
 def test_deterministic_table(data_dir, row):
     for exponent in (1, 3, 6):
         got, measured = measure(data_dir / "probconserv", "zmean", row, exponent, 1)

@@ -47,7 +47,7 @@ def check_moments(prediction, outputs, own, atol):
     np.testing.assert_allclose(prediction.cov.as_matrix(), cov, rtol=0, atol=atol)
 
 
-@pytest.mark.parametrize("wide", [False, True])
+@pytest.mark.parametrize("wide", [True, pytest.param(False, marks=pytest.mark.slow)])
 def test_stacked_members(wide):
     with jax.enable_x64(wide):
         members, inputs = make_members(), jnp.asarray(INPUTS)

@@ -113,6 +113,7 @@ def test_every_kernel_runs_strictly_in_both_precisions(name):
     np.testing.assert_allclose(single.mean, double.mean, rtol=0, atol=2e-4)
 
 
+@pytest.mark.slow
 def test_noise_per_context_and_callable_mean(x64):
     task = make_task()
     noise = jnp.linspace(0.01, 0.2, 12)

@@ -97,6 +97,7 @@ def test_a_noise_of_zero_is_held_and_a_mean_is_free(x64):
     assert abs(float(fit.surrogate.mean) - 3.0) < 1.0
 
 
+@pytest.mark.slow
 def test_batch_of_tasks_shares_and_vmap_does_not(x64):
     tasks = [make_task(seed=1), make_task(seed=2)]
     batch = jax.tree.map(lambda *a: jnp.stack(a), *tasks)

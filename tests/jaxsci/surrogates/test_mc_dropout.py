@@ -107,6 +107,7 @@ def test_bad_input():
         MCDropout(lambda x, *, key: x, 4)(inputs, key=jr.key(0))
 
 
+@pytest.mark.slow
 def test_a_neural_process_drops_out_even_in_inference_mode():
     """Also as a part of a model: its own switch is found."""
     process = AttentiveNeuralProcess(8, dropout=0.5, key=jr.key(0))

@@ -61,6 +61,7 @@ def test_made_up_field(exponent, dtype, x64):
     np.testing.assert_allclose(batch[1], got[::-1], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_residual_is_differentiable_where_the_field_is_dry(x64):
     """Also for exponents below 2, whose power has an infinite second derivative at 0."""
     points = points_in((0, 0), (1, 1))
@@ -132,7 +133,7 @@ def test_bad_input(model, problem):
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 def test_golden_residual(data_dir, dtype, x64):
     with np.load(data_dir / "probconserv" / "1b_pme_weights_anp.npz") as file:
         model = load_anp_weights({name: file[name].astype(dtype) for name in file.files})

@@ -47,7 +47,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_solutions_are_those_of_the_dense_matrix(name, dtype):
     method, side, d = CASES[name]
