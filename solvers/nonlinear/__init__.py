@@ -33,3 +33,4 @@ from ._problem import Variables as Variables
 from ._results import MINIMISE_RESULTS as MINIMISE_RESULTS
 from ._results import History as History
 from ._results import Solution as Solution
+from ._stepped import Iteration as Iteration

@@ -63,7 +63,9 @@ class _Point(NamedTuple):
     low: Values | None
 
 
-class _State(NamedTuple):
+class State(NamedTuple):
+    """Of the loop, between two iterations."""
+
     point: _Point
     trial: _Point
     at: Linearisation
@@ -84,19 +86,27 @@ class _State(NamedTuple):
 
 def run(prepared: Prepared) -> Solution:
     """The whole minimisation, to be compiled; without derivatives."""
+    max_steps = prepared.settings.max_steps
+    last = jax.lax.while_loop(
+        lambda state: ~state.done & (state.evaluations <= max_steps),
+        lambda state: advance(state, prepared),
+        initial(prepared),
+    )
+    return conclusion(last)
+
+
+def advance(state: State, prepared: Prepared) -> State:
+    """One iteration: judges the point that the last step led to, and makes the next step."""
     settings = prepared.settings
     evaluate = _Evaluate(prepared.problem, settings, prepared.preconditioner)
+    state = _judge(state, evaluate(state.trial), prepared.method, prepared.rtol)
+    # At the end there is nothing more to solve.
+    last = state.done | (state.evaluations > settings.max_steps)
+    return jax.lax.cond(last, lambda s: s, lambda s: _solve(s, evaluate, prepared), state)
 
-    def advance(state: _State) -> _State:
-        state = _judge(state, evaluate(state.trial), prepared.method, prepared.rtol)
-        # At the end there is nothing more to solve.
-        last = state.done | (state.evaluations > settings.max_steps)
-        return jax.lax.cond(last, lambda s: s, lambda s: _solve(s, evaluate, prepared), state)
 
-    def going_on(state: _State) -> Array:
-        return ~state.done & (state.evaluations <= settings.max_steps)
-
-    last = jax.lax.while_loop(going_on, advance, _initial(evaluate, prepared))
+def conclusion(last: State) -> Solution:
+    """What the last state says."""
     result = MINIMISE_RESULTS.where(last.done, last.result, MINIMISE_RESULTS.max_steps_reached)
     higher = last.cost > last.start_cost * (1 + 1e-3)
     result = MINIMISE_RESULTS.where(higher, MINIMISE_RESULTS.diverged, result)
@@ -134,7 +144,7 @@ class _Evaluate(eqx.Module):
         at = linearise_at(self.problem, values, low, dtype)
         return at._replace(jacobian=at.jacobian.astype(policy.dtype("gradient")))
 
-    def factor(self, state: "_State", damping: Array) -> Stale | None:
+    def factor(self, state: "State", damping: Array) -> Stale | None:
         """The preconditioner, factored again if it has to be."""
         settings, made = self.settings, self.preconditioner
         if made is None or state.stale is None:
@@ -166,8 +176,10 @@ class _Evaluate(eqx.Module):
         return _Point({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
 
 
-def _initial(evaluate: _Evaluate, prepared: Prepared) -> _State:
+def initial(prepared: Prepared) -> State:
+    """Before the first iteration: nothing is evaluated yet."""
     settings, x0 = prepared.settings, prepared.values
+    evaluate = _Evaluate(prepared.problem, settings, prepared.preconditioner)
     values = {name: x.astype(settings.update) for name, x in x0.items()}
     low = None
     if settings.paired:
@@ -195,7 +207,7 @@ def _initial(evaluate: _Evaluate, prepared: Prepared) -> _State:
     columns = at.jacobian.dtype
     inf, zero = jnp.asarray(jnp.inf, cost_dtype), jnp.zeros((), cost_dtype)
     count = jnp.zeros((), jnp.int32)
-    return _State(
+    return State(
         point=start,
         trial=start,
         at=at,
@@ -215,7 +227,7 @@ def _initial(evaluate: _Evaluate, prepared: Prepared) -> _State:
     )
 
 
-def _judge(state: _State, at: Linearisation, method: AbstractMethod, rtol: Array) -> _State:
+def _judge(state: State, at: Linearisation, method: AbstractMethod, rtol: Array) -> State:
     """Takes or leaves the point that the last step led to."""
     R = MINIMISE_RESULTS
     dtype = state.cost.dtype
@@ -241,6 +253,9 @@ def _judge(state: _State, at: Linearisation, method: AbstractMethod, rtol: Array
 
     sound = state.step.result == R.successful
     result = R.where(sound, R.successful, state.step.result)
+    # Where residuals hold so few digits, no step seems to gain anything, at a minimum or not.
+    met = R.unresolved if 4096 * eps >= 1 else R.successful
+    result = R.where(small & sound & (cost > 0), met, result)
     result = R.where(small, result, R.where(finite, R.stalled, R.non_finite_step))
     result = R.where(first, R.non_finite_start, result)
     done = small | given_up | (first & ~finite)
@@ -270,7 +285,7 @@ def _judge(state: _State, at: Linearisation, method: AbstractMethod, rtol: Array
     )
 
 
-def _solve(state: _State, evaluate: _Evaluate, prepared: Prepared) -> _State:
+def _solve(state: State, evaluate: _Evaluate, prepared: Prepared) -> State:
     """The next step from the point that was accepted last."""
     policy, method = prepared.settings.policy, prepared.method
     jacobian = state.at.jacobian

@@ -1,6 +1,6 @@
 """Nonlinear least squares on manifolds."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -17,6 +17,7 @@ from ._method import AbstractMethod, GaussNewton
 from ._precondition import Plannable, Preconditioner, Refresh, plan_preconditioner
 from ._problem import Problem, Values, check_values
 from ._results import MINIMISE_RESULTS, Solution
+from ._stepped import Iteration, stepped
 
 _LINEAR: dict[str, AbstractLinear] = {"cgnr": Iterative(), "dense": Dense(), "cholesky": Direct()}
 
@@ -33,6 +34,7 @@ def minimise(
     rtol: float = 1e-10,
     max_steps: int = 100,
     compensated: bool | None = None,
+    report: Callable[[Iteration], None] | None = None,
     throw: bool = True,
 ) -> Solution:
     """The values that minimise the cost of a problem, from a start.
@@ -60,6 +62,9 @@ def minimise(
     - `max_steps`: how many linear systems are solved at most.
     - `compensated`: whether the values are pairs of numbers of the update dtype; by default they
         are if that is float32, so that they are as good as in float64.
+    - `report`: called after each iteration with an [`jaxsci.solvers.nonlinear.Iteration`][], e.g.
+        to print a line. The host then leads the loop, through a compiled program of one iteration;
+        not inside `jit` or a derivative.
     - `throw`: whether to raise if the result is not successful; not inside `jit`.
 
     **Returns:** a [`jaxsci.solvers.nonlinear.Solution`][]. Its `values` and `cost` have
@@ -67,7 +72,8 @@ def minimise(
     weights, kernel widths) by the implicit function theorem: one linear solve with the second
     derivative of the cost. With respect to the start they are zero.
 
-    **Raises:** `ValueError` if the start does not fit; `RuntimeError` with the sentence of
+    **Raises:** `ValueError` if the start does not fit, or for a `report` under a transformation;
+    `RuntimeError` with the sentence of
     [`jaxsci.solvers.nonlinear.MINIMISE_RESULTS`][] if `throw`.
     """
     prepared = prepare(
@@ -83,7 +89,14 @@ def minimise(
         max_steps=max_steps,
         compensated=compensated,
     )
-    return conclude("minimise", _minimise(prepared), throw)
+    if report is None:
+        return conclude("minimise", _minimise(prepared), throw)
+    if not is_concrete(prepared):
+        raise ValueError(
+            "`minimise(report=...)`: numbers can be reported outside `jit`, `vmap` and derivatives "
+            "only; leave `report` out there (the solution has the history)"
+        )
+    return conclude("minimise", stepped(prepared, report), throw)
 
 
 def prepare(

@@ -32,6 +32,11 @@ class MINIMISE_RESULTS(eqx.Enumeration):
         "No step along which the cost decreases was found, however short, though the model "
         "predicts one: check the Jacobians, or compute residuals in a wider dtype."
     )
+    unresolved = (
+        "The residuals are computed in a dtype so narrow that their rounding hides whether the "
+        "cost is at its minimum: keep the roles `residual` and `update` of the policy in float32 "
+        "or float64."
+    )
     singular = (
         "The linear system is singular, so that the minimum is not unique: hold a variable, add a "
         "prior, or use `LevenbergMarquardt()`."

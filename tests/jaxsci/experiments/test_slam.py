@@ -37,6 +37,9 @@ def test_file_to_file(drifted, tmp_path, capsys):
     assert results["bytes"] > 0
     assert output.with_suffix(".png").exists()
     assert "start: file" in printed.err
+    # A line for each iteration, with what the history says.
+    for k, cost in enumerate(results["history"]["cost"]):
+        assert f"{k:4d}  cost {cost:<18.10g}" in printed.err
     # At the minimum no pose can be moved to lower the cost.
     best = read_g2o(output)
     rng = np.random.default_rng(0)

@@ -233,3 +233,46 @@ def test_bad_input_is_named(change, match):
     given = {"x0": x0} | change
     with pytest.raises((ValueError, TypeError), match=match):
         minimise(problem, **given)
+
+
+def test_reported_iterations_are_those_of_the_whole_loop(x64):
+    problem, x0 = _made(*WORLD)
+    settings = {"method": LevenbergMarquardt(), "preconditioner": IncompleteCholesky()}
+    whole = minimise(problem, x0, **settings)
+    seen = []
+    stepped = minimise(problem, x0, report=seen.append, **settings)
+    # Two programs, whose sums may be in another order.
+    np.testing.assert_allclose(stepped.cost, whole.cost, rtol=1e-13)
+    np.testing.assert_allclose(stepped.values["poses"], whole.values["poses"], atol=1e-9)
+    assert stepped.result == MINIMISE_RESULTS.successful
+    steps = int(stepped.steps)
+    assert [iteration.step for iteration in seen] == list(range(steps + 1))
+    for name in ("cost", "damping", "linear_steps"):
+        told = [getattr(iteration, name) for iteration in seen]
+        known = np.asarray(getattr(stepped.history, name))[: steps + 1]
+        np.testing.assert_array_equal(told, np.maximum(known, 0))
+    assert all(a.seconds < b.seconds for a, b in zip(seen, seen[1:], strict=False))
+    with pytest.raises(ValueError, match=r"`minimise\(report=...\)`: numbers can be reported outs"):
+        jax.jit(lambda x: minimise(problem, x, report=seen.append).cost)({"poses": WORLD[3]})
+    stopped = minimise(problem, x0, max_steps=1, report=seen.append, throw=False)
+    assert stopped.result == MINIMISE_RESULTS.max_steps_reached and int(stopped.steps) == 1
+
+
+def test_reported_iterations_are_compiled_once():
+    seen = []
+    for seed in (0, 1):
+        edges, *rest = _world(seed)
+        problem, x0 = _by_hand(edges, *rest)
+        minimise(problem, x0, linear="dense", report=seen.append, throw=False)
+        if seed == 0:
+            first = len(TRACED)
+    assert seen and len(TRACED) == first
+
+
+def test_half_precision_residuals_are_never_called_a_success():
+    """Their rounding is the size of what is to be found; the halves would end at any cost."""
+    problem, x0 = _made(*WORLD)
+    solution = minimise(problem, x0, policy="naive_half", throw=False)
+    assert solution.result == MINIMISE_RESULTS.unresolved
+    with pytest.raises(RuntimeError, match="dtype so narrow that their rounding hides"):
+        minimise(problem, x0, policy="naive_half")
