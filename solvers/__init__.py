@@ -53,6 +53,7 @@ from .nonlinear import Iterative as Iterative
 from .nonlinear import LevenbergMarquardt as LevenbergMarquardt
 from .nonlinear import Problem as Problem
 from .nonlinear import Solution as Solution
+from .nonlinear import SparseResidual as SparseResidual
 from .nonlinear import Variables as Variables
 from .nonlinear import graduated as graduated
 from .nonlinear import marginal_covariance as marginal_covariance

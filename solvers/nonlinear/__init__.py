@@ -33,4 +33,5 @@ from ._problem import Variables as Variables
 from ._results import MINIMISE_RESULTS as MINIMISE_RESULTS
 from ._results import History as History
 from ._results import Solution as Solution
+from ._sparse_residual import SparseResidual as SparseResidual
 from ._stepped import Iteration as Iteration

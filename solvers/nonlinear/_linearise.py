@@ -11,7 +11,8 @@ from jaxtyping import Array, PyTree
 from jaxsci.solvers.sparse import BlockJacobian, BlockRows
 
 from ._manifold import norm2, split
-from ._problem import Factors, Problem, Values, check_values
+from ._problem import AnyFactors, Problem, Values, check_values
+from ._sparse_residual import SparseResidual
 
 
 class Linearisation(NamedTuple):
@@ -112,7 +113,7 @@ def knows_zero(problem: Problem) -> bool:
     return all(group.jacobian_at_zero is not None for group in problem.factors)
 
 
-def _rows(problem: Problem, group: Factors, blocks: Sequence[Array]) -> BlockRows:
+def _rows(problem: Problem, group: AnyFactors, blocks: Sequence[Array]) -> BlockRows:
     names = list(problem.variables)
     return BlockRows(
         tuple(blocks),
@@ -121,8 +122,10 @@ def _rows(problem: Problem, group: Factors, blocks: Sequence[Array]) -> BlockRow
     )
 
 
-def _points(group: Factors, values: Values, dtype: Any) -> list[Array]:
-    """The points that each factor touches, one array per slot."""
+def _points(group: AnyFactors, values: Values, dtype: Any) -> list[Array]:
+    """The points that each factor touches, one array per slot; all points for a sparse residual."""
+    if isinstance(group, SparseResidual):
+        return [values[group.variables[0]].astype(dtype)]
     columns = enumerate(group.variables)
     return [values[name].astype(dtype)[group.indices[:, slot]] for slot, name in columns]
 
@@ -132,13 +135,17 @@ def _cast(tree: PyTree, dtype: Any) -> PyTree:
     return jax.tree.map(lambda x: x.astype(dtype) if jnp.issubdtype(x.dtype, floats) else x, tree)
 
 
-def _residuals(group: Factors, values: Values, low: Values | None, dtype: Any) -> Array:
+def _residuals(group: AnyFactors, values: Values, low: Values | None, dtype: Any) -> Array:
     """`(F, r)`; what the dtype cannot hold of the points and measurements enters to first order."""
 
-    def one(points, measurement):
-        return group.residual(*points, measurement)
+    residual: Callable[..., Array] = group.residual
 
-    every = jax.vmap(one, axis_size=group.count)
+    def every(points, measurement):
+        if isinstance(group, SparseResidual):
+            return group.rows(points[0], measurement)
+        each = jax.vmap(lambda p, z: residual(*p, z), axis_size=group.count)
+        return each(points, measurement)
+
     at = _points(group, values, dtype), _cast(group.measurement, dtype)
     if low is None:
         return every(*at)
@@ -158,9 +165,12 @@ def _lost(dtype: Any) -> Callable[[Array], Any]:
     return lost
 
 
-def _blocks(problem: Problem, group: Factors, values: Values, dtype: Any) -> Sequence[Array]:
+def _blocks(problem: Problem, group: AnyFactors, values: Values, dtype: Any) -> Sequence[Array]:
     """The derivatives `(F, r, dim)` along steps of each slot, not yet whitened."""
     points, measurement = _points(group, values, dtype), _cast(group.measurement, dtype)
+    if isinstance(group, SparseResidual):
+        manifold = problem.variables[group.variables[0]].manifold
+        return group.blocks(manifold, points[0], measurement)
     if group.jacobian is not None:
         given = group.jacobian
         return jax.vmap(lambda p, z: tuple(given(*p, z)), axis_size=group.count)(
@@ -178,7 +188,7 @@ def _blocks(problem: Problem, group: Factors, values: Values, dtype: Any) -> Seq
     return jax.vmap(one, axis_size=group.count)(points, measurement)
 
 
-def _whiten(group: Factors, array: Array) -> Array:
+def _whiten(group: AnyFactors, array: Array) -> Array:
     """`W` times residuals `(F, r)` or blocks `(F, r, d)`."""
     root = group.sqrt_information
     if root is None:
@@ -189,5 +199,5 @@ def _whiten(group: Factors, array: Array) -> Array:
     return root.reshape(root.shape + (1,) * (array.ndim - root.ndim)) * array
 
 
-def _kerneled(group: Factors, s: Array) -> Array:
+def _kerneled(group: AnyFactors, s: Array) -> Array:
     return (s if group.kernel is None else jax.vmap(group.kernel.rho)(s)) / 2

@@ -1,7 +1,7 @@
 """A least squares problem: groups of variables, and groups of factors that tie them."""
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeAlias
 
 import equinox as eqx
 import jax
@@ -13,6 +13,7 @@ from jaxsci.errors import is_concrete, lookup
 
 from ._kernel import AbstractKernel
 from ._manifold import AbstractManifold
+from ._sparse_residual import SparseResidual
 
 Values = dict[str, Array]
 """The point of every variable, `(N, ambient)` per group, by the group's name."""
@@ -109,13 +110,18 @@ class Factors(eqx.Module):
         return self.indices.shape[0]
 
 
+AnyFactors: TypeAlias = Factors | SparseResidual
+"""What a problem is made of."""
+
+
 class Problem(eqx.Module):
     """Variables, the factors that tie them, and which of them are held where they are.
 
     **Arguments:**
 
     - `variables`: the groups, by name.
-    - `factors`: the groups of factors.
+    - `factors`: the groups, [`jaxsci.solvers.nonlinear.Factors`][] or
+        [`jaxsci.solvers.nonlinear.SparseResidual`][].
     - `fixed`: for some groups, which variables are held, `(N,)` of bool.
 
     **Raises:** `ValueError` for names, indices or shapes that do not fit; indices out of range
@@ -134,13 +140,13 @@ class Problem(eqx.Module):
     """
 
     variables: dict[str, Variables]
-    factors: tuple[Factors, ...]
+    factors: tuple[AnyFactors, ...]
     fixed: dict[str, Bool[Array, " count"]]
 
     def __init__(
         self,
         variables: Mapping[str, Variables],
-        factors: Sequence[Factors],
+        factors: Sequence[AnyFactors],
         fixed: Mapping[str, Any] | None = None,
     ):
         # Sorted, as JAX sorts dictionaries: the columns of the Jacobian have this order.
@@ -209,7 +215,7 @@ def _indices(indices: Any, slots: int) -> Array:
     return array.astype(jnp.int32)
 
 
-def _check_range(group: Factors, slot: int, name: str, count: int) -> None:
+def _check_range(group: AnyFactors, slot: int, name: str, count: int) -> None:
     if not is_concrete(group.indices):
         return
     column = np.asarray(group.indices)[:, slot]

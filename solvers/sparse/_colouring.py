@@ -148,7 +148,9 @@ def detect_sparsity(function: Callable[[Array], Array], x: Float[Array, "..."]) 
 
     @jax.jit
     def reached(column):
-        direction = jnp.where(jnp.arange(x.size) == column, jnp.nan, jnp.zeros((), x.dtype))
+        direction = jnp.where(
+            jnp.arange(x.size, dtype=column.dtype) == column, jnp.nan, jnp.zeros((), x.dtype)
+        )
         return jnp.isnan(push(direction.astype(x.dtype).reshape(x.shape)).reshape(-1))
 
     # A slab of columns at a time: never the dense Jacobian of a large problem at once.
