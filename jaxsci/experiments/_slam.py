@@ -20,10 +20,12 @@ from jaxsci.solvers.nonlinear import (
     Iteration,
     Iterative,
     LevenbergMarquardt,
+    Preconditioner,
+    Problem,
     minimise,
     plan_preconditioner,
 )
-from jaxsci.solvers.preconditioners import IncompleteCholesky
+from jaxsci.solvers.preconditioners import FSAI, CompleteCholesky, IncompleteCholesky
 from jaxsci.solvers.slam import (
     PoseGraph,
     chordal,
@@ -205,24 +207,39 @@ def _arguments(settings: SlamSettings, problem: Any) -> dict[str, Any]:
     if settings.linear == "cgnr" and settings.linear_rtol is not None:
         linear = Iterative(rtol=settings.linear_rtol)
     preconditioner = None
-    # Incomplete factors have blocks of one size: with landmarks, blocks on the diagonal serve.
+    # Factors have blocks of one size: with landmarks, blocks on the diagonal serve.
     if settings.linear == "cgnr" and len(problem.variables) == 1:
-        match settings.preconditioner:
-            case "ic0" | "ic1":
-                fill = int(settings.preconditioner[-1])
-                preconditioner = IncompleteCholesky(fill=fill)
-            case "fsai":
-                from jaxsci.solvers.preconditioners import FSAI
-
-                preconditioner = FSAI()
-    if preconditioner is not None:
-        preconditioner = plan_preconditioner(problem, preconditioner)
+        preconditioner = _preconditioner(settings.preconditioner, problem)
     return {
         "method": _METHODS[settings.method](),
         "linear": linear,
         "policy": _policy(settings.policy),
         "preconditioner": preconditioner,
     }
+
+
+# A complete factor pays on a CPU up to about so many poses, and blocks of the factor for each.
+_MOST_POSES, _MOST_FILL = 50_000, 100
+
+
+def _preconditioner(name: str, problem: Problem) -> Preconditioner | None:
+    """The symbolic phase of the preconditioner of that name."""
+    if name == "block-jacobi":
+        return None
+    count = problem.sizes[0][0]
+    if name == "auto":
+        if count <= _MOST_POSES:
+            complete = plan_preconditioner(problem, CompleteCholesky())
+            if complete.plan.blocks <= _MOST_FILL * count:
+                return complete
+        name = "ic0"
+    settings = {
+        "complete": CompleteCholesky(),
+        "ic0": IncompleteCholesky(),
+        "ic1": IncompleteCholesky(fill=1),
+        "fsai": FSAI(),
+    }
+    return plan_preconditioner(problem, settings[name])
 
 
 def _policy(text: str) -> Policy:

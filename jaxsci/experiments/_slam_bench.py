@@ -30,7 +30,7 @@ class SlamBenchSettings:
     """As in `jaxsci slam`."""
     linear: Literal["cgnr", "cholesky", "dense"] = "cgnr"
     """As in `jaxsci slam`."""
-    preconditioner: Literal["ic0", "ic1", "fsai", "block-jacobi"] = "ic0"
+    preconditioner: Literal["auto", "complete", "ic0", "ic1", "fsai", "block-jacobi"] = "auto"
     """As in `jaxsci slam`."""
     init: Literal["file", "odometry", "chordal", "auto"] = "auto"
     """As in `jaxsci slam`."""

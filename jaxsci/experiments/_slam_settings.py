@@ -31,8 +31,9 @@ class SlamSettings:
     """lm: Levenberg-Marquardt. gn: Gauss-Newton, fewer steps from a good start. dogleg."""
     linear: Literal["cgnr", "cholesky", "dense"] = "cgnr"
     """cgnr: preconditioned conjugate gradients. cholesky: sparse direct. dense: small graphs."""
-    preconditioner: Literal["ic0", "ic1", "fsai", "block-jacobi"] = "ic0"
-    """Of cgnr: incomplete Cholesky without or with fill, an approximate inverse, or blocks."""
+    preconditioner: Literal["auto", "complete", "ic0", "ic1", "fsai", "block-jacobi"] = "auto"
+    """Of cgnr. auto: complete, or ic0 where that would fill in. Else a complete factor in
+    few bits, incomplete Cholesky without or with fill, an approximate inverse, or blocks."""
     init: Literal["file", "odometry", "chordal", "auto"] = "auto"
     """Where to start. auto: the file (its missing poses along the edges), or the chordal
     relaxation if that fits the measurements better."""

@@ -14,3 +14,4 @@ from ._results import REFINE_RESULTS as REFINE_RESULTS
 from ._solver import CGNR as CGNR
 from ._supernodal import SupernodalFactor as SupernodalFactor
 from ._supernodal import SupernodalPlan as SupernodalPlan
+from ._supernodal import plan_supernodal as plan_supernodal

@@ -1,6 +1,6 @@
 """Conjugate gradients on the normal equations of a linear least-squares problem."""
 
-from typing import Literal
+from typing import Literal, get_args
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,11 +9,10 @@ from jaxtyping import Array, Float, Int
 
 from jaxsci.precision import Policy
 
-from ._iteration import Normal, Outcome, conjugate_gradients
+from ._iteration import Normal, Outcome, Stopping, conjugate_gradients
 from ._products import flat_product, lowered, natural_policy
 from ._results import CGNR_RESULTS
 
-Stopping = Literal["gradient", "energy"]
 Form = Literal["recurrence", "cgls"]
 
 
@@ -79,7 +78,8 @@ def cgnr(
     - `stopping`: `"gradient"`: at `|s| <= rtol |J' residual| + atol`; `"energy"`: when the last 8
         steps gained at most `rtol^2` of the energy `|x - y0|^2_(J'J + damping)` that was gained in
         all, an estimate of the error in the energy norm that does not depend on how `J` is scaled
-        and that is reached in float32.
+        and that is reached in float32; `"preconditioned"`: at `s'Ms <= rtol^2 s_0'Ms_0`, which is
+        that error itself where the preconditioner `M` is nearly the inverse.
     - `form`: `"recurrence"`, or `"cgls"`, the textbook form that recomputes `s` from the residual
         in each step: the better one if all dtypes are equal and `J` is ill conditioned, but with
         narrow products it converges to a wrong point.
@@ -167,7 +167,7 @@ def solve_normal(
         if residual is not None:
             remaining = (residual.astype(right.dtype) - fitted).astype(krylov)
     target = jnp.asarray(rtol).astype(krylov) * reference + jnp.asarray(atol).astype(krylov)
-    if stopping == "energy":
+    if stopping != "gradient":
         # A gradient at rounding ends the loop: what follows is noise, along a null space if any.
         target = jnp.asarray(jnp.finfo(krylov).eps, krylov) * reference
         target = target + jnp.asarray(atol).astype(krylov)
@@ -178,7 +178,7 @@ def solve_normal(
         target=target,
         rtol=rtol,
         max_steps=10 * n if max_steps is None else max_steps,
-        energy=stopping == "energy",
+        stopping=stopping,
         record=record,
         residual=remaining if form == "cgls" else None,
     )
@@ -218,7 +218,8 @@ def _check(J, residual, gradient, preconditioner, damping, max_steps, y0, stoppi
         raise ValueError(f"`cgnr(damping=...)`: expected at least 0, got {damping}")
     if max_steps is not None and max_steps < 0:
         raise ValueError(f"`cgnr(max_steps=...)`: expected at least 0, got {max_steps}")
-    if stopping not in ("gradient", "energy"):
-        raise ValueError(f"`cgnr(stopping=...)`: expected 'gradient' or 'energy', got {stopping!r}")
+    if stopping not in get_args(Stopping):
+        known = ", ".join(map(repr, get_args(Stopping)))
+        raise ValueError(f"`cgnr(stopping=...)`: expected one of {known}, got {stopping!r}")
     if form not in ("recurrence", "cgls"):
         raise ValueError(f"`cgnr(form=...)`: expected 'recurrence' or 'cgls', got {form!r}")

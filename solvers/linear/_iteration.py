@@ -1,7 +1,7 @@
 """The loop of conjugate gradients on normal equations, with its residual by recurrence."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -9,6 +9,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ._results import CGNR_RESULTS
+
+Stopping = Literal["gradient", "energy", "preconditioned"]
 
 # The energy that the last so many steps gained bounds the error before them from below.
 WINDOW = 8
@@ -58,15 +60,16 @@ def conjugate_gradients(
     target: Float[Array, ""],
     rtol: Array | float,
     max_steps: int,
-    energy: bool,
+    stopping: Stopping,
     record: bool,
     residual: Float[Array, " m"] | None = None,
 ) -> Outcome:
     """Solves `(J'J + damping) x = g`, given the gradient `g - (J'J + damping) start` at a start.
 
-    Stops when the norm of the gradient is at most `target`; for `energy` also when the last
-    `WINDOW` steps gained at most `rtol^2` of the energy that all steps gained. If the `residual`
-    is given the gradient is recomputed from it in each step, as in CGLS.
+    Stops when the norm of the gradient is at most `target`; for `"energy"` also when the last
+    `WINDOW` steps gained at most `rtol^2` of the energy that all steps gained; for
+    `"preconditioned"` when `s'Ms` has fallen by `rtol^2`. If the `residual` is given the gradient
+    is recomputed from it in each step, as in CGLS.
     """
     dtype = gradient.dtype
     real = jnp.zeros((), dtype)
@@ -93,11 +96,15 @@ def conjugate_gradients(
         residual=residual,
     )
 
+    first, relative = gamma, jnp.asarray(rtol, dtype) ** 2
+
     def converged(state: _State) -> Array:
-        if energy:
-            small = jnp.sum(state.recent) <= jnp.asarray(rtol, dtype) ** 2 * state.energy
-            return small | (state.norm <= target)
-        return state.norm <= target
+        small = state.norm <= target
+        if stopping == "energy":
+            return small | (jnp.sum(state.recent) <= relative * state.energy)
+        if stopping == "preconditioned":
+            return small | (jnp.abs(state.gamma) <= relative * jnp.abs(first))
+        return small
 
     def going_on(state: _State) -> Array:
         return (state.step < max_steps) & (state.bad == 0) & ~converged(state)

@@ -124,6 +124,8 @@ class SupernodalFactor(lx.AbstractLinearOperator):
 
         def forward(x, step):
             (inverse, panel), places = step
+            # A factor stored in fewer bits is widened as it is read.
+            inverse, panel = inverse.astype(x.dtype), panel.astype(x.dtype)
             y = _apply("bij,bj->bi", inverse, _gather(x, places.columns))
             done = _apply("bij,bj->bi", panel, y)
             x = x.at[places.columns].set(y.reshape(*places.columns.shape, d))
@@ -131,6 +133,7 @@ class SupernodalFactor(lx.AbstractLinearOperator):
 
         def backward(x, step):
             (inverse, panel), places = step
+            inverse, panel = inverse.astype(x.dtype), panel.astype(x.dtype)
             done = _apply("bij,bi->bj", panel, _gather(x, places.below))
             y = _apply("bij,bi->bj", inverse, _gather(x, places.columns) - done)
             return x.at[places.columns].set(y.reshape(*places.columns.shape, d)), None

@@ -50,7 +50,8 @@ class Iterative(AbstractLinear):
 
     - `rtol`: how far each system is solved; Gauss-Newton corrects what is left.
     - `max_steps`: of conjugate gradients, per system.
-    - `stopping`: `"energy"` or `"gradient"`, the norm that `rtol` is of; by default the method's.
+    - `stopping`: `"energy"`, `"gradient"` or `"preconditioned"`, the norm that `rtol` is of; by
+        default `"preconditioned"` with a complete factor, else the method's.
     """
 
     rtol: float = 1e-2

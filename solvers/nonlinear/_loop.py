@@ -153,7 +153,7 @@ class _Evaluate(eqx.Module):
 
         def again() -> Stale:
             jacobian = state.at.jacobian
-            if knows_zero(self.problem):
+            if settings.refresh != "always" and knows_zero(self.problem):
                 zero = jacobian_at_zero(self.problem, state.point.values, jacobian.dtype)
                 jacobian = jax.tree.map(lambda a, b: jnp.where(old.made, a, b), jacobian, zero)
             factor, scales = made.factor(jacobian, self.held, damping, settings.policy)

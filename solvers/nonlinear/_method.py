@@ -7,7 +7,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array
 
-Stopping = Literal["energy", "gradient"]
+Stopping = Literal["gradient", "energy", "preconditioned"]
 
 
 class MethodState(NamedTuple):

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
+from jaxsci.solvers.preconditioners import CompletePlan
 
 from ._implicit import Minimum, attach
 from ._linear import AbstractLinear, Dense, Direct, Iterative
@@ -30,7 +31,7 @@ def minimise(
     linear: AbstractLinear | str = "cgnr",
     policy: Policy | str | None = None,
     preconditioner: Preconditioner | Plannable | None = None,
-    refresh: Refresh = "auto",
+    refresh: Refresh | None = None,
     rtol: float = 1e-10,
     max_steps: int = 100,
     compensated: bool | None = None,
@@ -56,8 +57,10 @@ def minimise(
     - `preconditioner`: of conjugate gradients, e.g. `IncompleteCholesky()`, for problems of one
         variable group; block Jacobi (through the scaling) by default.
     - `refresh`: when it is factored again: `"never"`, `"always"`, or `"auto"`, when the number of
-        steps of conjugate gradients has doubled or the cost has fallen tenfold. It is factored
-        first where the residuals vanish, if all factors know their Jacobian there.
+        steps of conjugate gradients has doubled or the cost has fallen tenfold. Unless it is
+        `"always"`, it is factored first where the residuals vanish, if all factors know their
+        Jacobian there. By default `"auto"`, but `"always"` for a complete factor, each of whose
+        solves costs a good part of a new factor.
     - `rtol`: stop when a step was predicted to lower the cost by less than this part of it.
     - `max_steps`: how many linear systems are solved at most.
     - `compensated`: whether the values are pairs of numbers of the update dtype; by default they
@@ -108,7 +111,7 @@ def prepare(
     linear: AbstractLinear | str = "cgnr",
     policy: Policy | str | None = None,
     preconditioner: Preconditioner | Plannable | None = None,
-    refresh: Refresh = "auto",
+    refresh: Refresh | None = None,
     rtol: float = 1e-10,
     max_steps: int = 100,
     compensated: bool | None = None,
@@ -132,6 +135,11 @@ def prepare(
         solver = solver.planned(problem)
     if preconditioner is not None and not isinstance(preconditioner, Preconditioner):
         preconditioner = plan_preconditioner(problem, preconditioner)
+    complete = preconditioner is not None and isinstance(preconditioner.plan, CompletePlan)
+    if complete and isinstance(solver, Iterative) and solver.stopping is None:
+        solver = Iterative(solver.rtol, solver.max_steps, "preconditioned")
+    if refresh is None:
+        refresh = "always" if complete else "auto"
     return Prepared(
         problem,
         values,

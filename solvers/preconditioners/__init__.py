@@ -6,6 +6,9 @@ from ._cholesky import CholeskyFactor as CholeskyFactor
 from ._cholesky import CholeskyPlan as CholeskyPlan
 from ._cholesky import IncompleteCholesky as IncompleteCholesky
 from ._cholesky import TriangularSolves as TriangularSolves
+from ._complete import CompleteCholesky as CompleteCholesky
+from ._complete import CompleteFactor as CompleteFactor
+from ._complete import CompletePlan as CompletePlan
 from ._fsai import FSAI as FSAI
 from ._fsai import FSAIFactor as FSAIFactor
 from ._fsai import FSAIPlan as FSAIPlan
