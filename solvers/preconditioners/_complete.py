@@ -109,11 +109,11 @@ class CompletePlan(eqx.Module):
         results = PRECONDITIONER_RESULTS
         result = results.where(shift > 0, results.shifted, results.successful)
         return CompleteFactor(
-            self.symbolic,
-            fronts,
-            ok,
-            shift,
-            results.where(ok, result, results.breakdown),
+            plan=self.symbolic,
+            fronts=fronts,
+            sound=ok,
+            shift=shift,
+            result=results.where(ok, result, results.breakdown),
             compute=compute.name,
             dim=self.dim,
             size=self.count * self.dim,

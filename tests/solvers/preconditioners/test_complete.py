@@ -120,7 +120,10 @@ def test_bad_input_is_named():
         PLAN.factor(BlockSymmetric(jnp.ones((N + 1, D, D)), jnp.ones((1, D, D)), *one))
 
 
-@pytest.mark.parametrize("policy", ["double", "single,residual=f64,update=f64"])
+@pytest.mark.parametrize(
+    "policy",
+    [pytest.param("double", marks=pytest.mark.slow), "single,residual=f64,update=f64"],
+)
 def test_minimum_of_a_pose_graph(x64, policy):
     graph = sphere(5, 8, seed=0)
     problem, values = to_problem(graph), to_values(graph)
