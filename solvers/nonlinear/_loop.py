@@ -240,23 +240,25 @@ def _judge(state: State, at: Linearisation, method: AbstractMethod, rtol: Array)
     # What a step seems to gain where residuals are a few thousand times their own rounding.
     tolerance = jnp.maximum(rtol.astype(dtype), (4096 * eps) ** 2) * state.cost
     tolerance = tolerance + eps * eps * state.start_cost
-    small = ~first & ~(state.decrement > tolerance)
+    sound = state.step.result == R.successful
+    # No step at all: a factorisation that failed. More damping may mend it.
+    lost = ~first & ~sound & (state.length == 0)
+    small = ~first & ~(state.decrement > tolerance) & ~(lost & method.recovers)
     ratio = gain / jnp.where(state.predicted > 0, state.predicted, 1)
     accepted, next_method, given_up = method.judge(state.method, ratio, finite, state.length)
     # Where rounding hides the gain the step is believed: gradients are known better than costs.
     noise = 64 * eps * state.cost
-    believed = finite & ~(state.decrement > noise) & (gain >= -noise)
+    believed = finite & ~(state.decrement > noise) & (gain >= -noise) & ~lost
     accepted = jnp.where(first, finite, accepted | believed)
     keep = first | small | believed
     given_up = given_up & ~keep
     next_method = jax.tree.map(lambda a, b: jnp.where(keep, a, b), state.method, next_method)
 
-    sound = state.step.result == R.successful
     result = R.where(sound, R.successful, state.step.result)
     # Where residuals hold so few digits, no step seems to gain anything, at a minimum or not.
     met = R.unresolved if 4096 * eps >= 1 else R.successful
     result = R.where(small & sound & (cost > 0), met, result)
-    result = R.where(small, result, R.where(finite, R.stalled, R.non_finite_step))
+    result = R.where(small | lost, result, R.where(finite, R.stalled, R.non_finite_step))
     result = R.where(first, R.non_finite_start, result)
     done = small | given_up | (first & ~finite)
 

@@ -29,10 +29,12 @@ class AbstractMethod(eqx.Module):
     - `damping(state)`: of the linear system.
     - `stopping`: how the linear solver should measure its error, `"gradient"` or `"energy"`.
     - `reuses`: whether after a rejection the same system would be solved again.
+    - `recovers`: whether after a rejection the next system is further from singular.
     """
 
     stopping: eqx.AbstractClassVar[Stopping]
     reuses: eqx.AbstractClassVar[bool]
+    recovers: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
     def start(self, dtype) -> MethodState:
@@ -60,6 +62,7 @@ class GaussNewton(AbstractMethod):
 
     stopping: ClassVar[Stopping] = "energy"
     reuses: ClassVar[bool] = False
+    recovers: ClassVar[bool] = False
 
     def start(self, dtype):
         return MethodState(jnp.asarray(self.ridge, dtype), jnp.ones((), dtype))
@@ -94,6 +97,7 @@ class LevenbergMarquardt(AbstractMethod):
 
     stopping: ClassVar[Stopping] = "energy"
     reuses: ClassVar[bool] = False
+    recovers: ClassVar[bool] = True
 
     def start(self, dtype):
         return MethodState(jnp.asarray(self.initial, dtype), jnp.full((), 2, dtype))
@@ -126,6 +130,7 @@ class DogLeg(AbstractMethod):
 
     stopping: ClassVar[Stopping] = "energy"
     reuses: ClassVar[bool] = True
+    recovers: ClassVar[bool] = False
 
     def start(self, dtype):
         return MethodState(jnp.asarray(self.radius, dtype), jnp.ones((), dtype))

@@ -180,3 +180,25 @@ def test_random_graphs_never_hold_nan_in_a_success(flat, weights, steps, held):
     assert np.isfinite(float(solution.cost))
     assert float(solution.cost) <= float(solution.history.cost[0]) * (1 + 1e-6)
     assert R[solution.result] not in (R[R.non_finite_start], R[R.non_finite_step], R[R.diverged])
+
+
+@pytest.mark.parametrize("method", [LevenbergMarquardt(initial=1e-12), GaussNewton()])
+def test_a_failed_factorisation_is_damped_or_said(method):
+    """The Jacobian has rank 1 at the start: only damping finds a step."""
+
+    def pair(a, b, _):
+        return jnp.concatenate([a + b - 2, (a - b) ** 2])
+
+    problem = Problem(
+        {"x": Variables(Euclidean(1), 2)}, [Factors(pair, ("x", "x"), np.array([[0, 1]]))]
+    )
+    x0 = {"x": jnp.zeros((2, 1))}
+    solution = minimise(problem, x0, method=method, linear="cholesky", throw=False)
+    if isinstance(method, GaussNewton):
+        assert solution.result == MINIMISE_RESULTS.singular
+        np.testing.assert_array_equal(solution.values["x"], x0["x"])
+    else:
+        assert solution.result == MINIMISE_RESULTS.successful
+        # The cost is quartic in a - b: it, not a - b, falls to rounding.
+        assert solution.cost < 1e-12
+        np.testing.assert_allclose(solution.values["x"].sum(), 2.0, rtol=1e-6)
