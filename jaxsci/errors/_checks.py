@@ -12,12 +12,13 @@ def is_concrete(*trees: Any) -> bool:
     return not any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(trees))
 
 
-def require_finite(where: str, name: str, array: Any) -> None:
+def require_finite(where: str | None, name: str, array: Any) -> None:
     """Raise `ValueError` naming the first non-finite entry of `array`; a traced array passes.
 
     **Arguments:**
 
-    - `where`: the public function that was called, e.g. `"condition"`.
+    - `where`: the public function that was called, e.g. `"condition"`; `None` for an array of a
+        file.
     - `name`: its argument, e.g. `"gaussian.mean"`.
     - `array`: any numeric array.
 
@@ -29,8 +30,9 @@ def require_finite(where: str, name: str, array: Any) -> None:
     bad = ~np.isfinite(values)
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
+        argument = f"`{name}`" if where is None else f"`{where}({name}=...)`"
         raise ValueError(
-            f"`{where}({name}=...)`: expected finite numbers, got {values[index]} at index "
+            f"{argument}: expected finite numbers, got {values[index]} at index "
             f"{index} ({int(bad.sum())} of {values.size} entries are not finite)"
         )
 

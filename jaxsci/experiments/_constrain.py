@@ -119,6 +119,8 @@ def _work(
     found = list(given)
     prediction = lay_out(known, found, spread, precision)
     notes = notes_on_unused(found)
+    if prediction.batched and not prediction.timed:
+        notes.append(f"no array `t`: the first axis of {prediction.mean.shape[0]} is a batch")
     _check_spread(prediction, found, method, curvature, joint)
     if figure is not None:
         check_figure(figure, prediction)

@@ -96,7 +96,7 @@ def _per_slice(
 
 
 def _checked(name: str, values: np.ndarray, positive: bool) -> None:
-    require_finite("constrain", name, values)
+    require_finite(None, name, values)
     if positive and (values < 0).any():
         index = tuple(int(i) for i in np.argwhere(values < 0)[0])
         raise ValueError(f"`{name}`: expected numbers >= 0, got {values[index]} at index {index}")

@@ -84,7 +84,7 @@ def lay_out(arrays: Arrays, found: list[str], spread: str | None, precision: str
     source = _source(arrays, found, spread)
     for name in ("mean", source):
         if name is not None and name in arrays:
-            require_finite("constrain", name, arrays[name])
+            require_finite(None, name, arrays[name])
     mean = _mean(arrays, found, source, sizes)
     dtype = _dtype(mean, arrays.get(source) if source else None, precision)
     axes = tuple(sizes)
@@ -156,7 +156,7 @@ def _increasing(name: str, values: np.ndarray, fewest: int) -> np.ndarray:
             f"`{name}`: expected a 1-D array of at least {fewest} coordinates, got shape "
             f"{values.shape}"
         )
-    require_finite("constrain", name, values)
+    require_finite(None, name, values)
     steps = np.diff(values.astype(float))
     if (steps <= 0).any():
         i = int(np.argmax(steps <= 0))

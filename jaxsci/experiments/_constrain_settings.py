@@ -19,11 +19,11 @@ class ConstrainSettings:
 
     file: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="FILE")]
     """Predictions: an .npz, .h5 or .hdf5 file; docs/command-line.md gives its layout."""
-    output: Path | None = None
+    output: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Where to write; by default FILE with '-constrained' before its extension."""
     overwrite: bool = False
     """Replace the output (and the figure) if it exists already."""
-    figure: Path | None = None
+    figure: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Also draw the slice that moved most, before and after, to this file (.png, .pdf, .svg)."""
     method: Literal["condition", "project"] = "condition"
     """condition: the Bayesian update. project: move every point alike, whatever its variance."""

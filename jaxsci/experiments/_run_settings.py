@@ -2,7 +2,7 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -42,6 +42,11 @@ BUDGETS = {
 """Budgets by name."""
 
 
+def _overrides(metavar: str) -> Any:
+    """How `--help` shows an option that a budget has a value for."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="(default: that of the budget)")
+
+
 @dataclasses.dataclass(frozen=True)
 class RunSettings:
     """Settings of [`jaxsci.experiments.run_experiment`][], and the options of `jaxsci run`.
@@ -59,27 +64,31 @@ class RunSettings:
     """anp: attentive neural process. softc: the same with the equation's residual in its loss."""
     seed: int = 0
     """Seed of data, weights, training and evaluation."""
-    output: Path | None = None
+    output: Annotated[Path | None, tyro.conf.arg(metavar="PATH", help_behavior_hint="")] = None
     """Folder for results and checkpoints; by default runs/EXPERIMENT-BUDGET. A run that was
     stopped there goes on; a finished one is evaluated again, not trained again."""
-    functions: int | None = None
+    functions: Annotated[int | None, _overrides("INT")] = None
     """Training functions."""
-    epochs: int | None = None
+    epochs: Annotated[int | None, _overrides("INT")] = None
     """Passes over the training functions."""
-    batch_size: int | None = None
+    batch_size: Annotated[int | None, _overrides("INT")] = None
     """Functions in a batch."""
-    learning_rate: float | None = None
+    learning_rate: Annotated[float | None, _overrides("FLOAT")] = None
     """Adam's learning rate (its maximum, where it decays)."""
-    width: int | None = None
+    width: Annotated[int | None, _overrides("INT")] = None
     """Width of the neural process, a multiple of 4."""
-    mode: Literal["zmean", "eval", "dropout"] | None = None
+    mode: Annotated[
+        Literal["zmean", "eval", "dropout"] | None, _overrides("{zmean,eval,dropout}")
+    ] = None
     """Evaluation: zmean is deterministic; eval draws latent samples; dropout draws masks too."""
-    samples: int | None = None
+    samples: Annotated[int | None, _overrides("INT")] = None
     """Draws in the modes eval and dropout."""
     softc_weight: float = 1.0
     """Weight of the mean squared residual against the loss per target (softc only)."""
-    figures: bool = True
-    """Draw the figures (needs the extra `plot`)."""
+    figures: Annotated[
+        bool, tyro.conf.arg(help="Do not draw the figures.", help_behavior_hint="")
+    ] = True
+    """Whether to draw the figures, which needs the extra `plot`."""
 
     def __post_init__(self):
         lookup("experiment", self.experiment, EQUATIONS)

@@ -69,8 +69,9 @@ def loss_output(name: str, plan: Plan, params: PyTree) -> tuple[str, ...]:
     out: Any = eqx.filter_eval_shape(lambda m, b, k: plan.loss(m, b, key=k), model, batch, plan.key)
     pair: tuple[Any, Any] = out if isinstance(out, tuple) and len(out) == 2 else (out, {})
     value, metrics = pair
-    if not (hasattr(value, "dtype") and value.shape == ()):
-        got = f"shape {value.shape}" if hasattr(value, "dtype") else f"a {type(value).__name__}"
+    if not (isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()):
+        traced = isinstance(value, jax.ShapeDtypeStruct)
+        got = f"shape {value.shape}" if traced else f"a {type(value).__name__}"
         raise ValueError(
             f"`fit({name}=...)`: expected a scalar or (scalar, dict of metrics), got {got}; "
             "take the mean over the batch"
@@ -83,7 +84,7 @@ def loss_output(name: str, plan: Plan, params: PyTree) -> tuple[str, ...]:
             f"got {metrics!r}"
         )
     for metric, entry in metrics.items():
-        if not hasattr(entry, "dtype") or entry.shape != ():
+        if not isinstance(entry, jax.ShapeDtypeStruct) or entry.shape != ():
             raise ValueError(
                 f"`fit({name}=...)`: expected metric {metric!r} to be a scalar, got {entry!r}"
             )

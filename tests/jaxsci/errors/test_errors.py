@@ -48,5 +48,7 @@ def test_the_first_number_that_is_not_finite_is_named(value):
     array[1, 1:] = value
     with pytest.raises(ValueError, match=r"`f\(x=...\)`.*at index \(1, 1\) \(2 of 6 entries"):
         require_finite("f", "x", array)
+    with pytest.raises(ValueError, match="^`x`: expected finite numbers"):
+        require_finite(None, "x", array)
     with pytest.raises(ValueError, match=r"at index \(\) \(1 of 1"):
         require_finite("f", "x", value)

@@ -233,6 +233,14 @@ def test_its_own_output_is_input():
     assert again.report.notes == ()
 
 
+def test_a_first_axis_that_may_have_been_meant_as_time_is_noted():
+    data = stefan_like(batch=2, times=1)
+    del data["t"]
+    data |= {"mean": data["mean"][:, 0], "std": data["std"][:, 0], "b": data["b"][..., 0]}
+    report = constrain_arrays(data).report
+    assert report.batch == 2 and report.notes == ("no array `t`: the first axis of 2 is a batch",)
+
+
 def test_unused_arrays_are_noted():
     data = stefan_like() | {"b_sdt": np.ones(4), "comment": np.ones(2)}
     notes = constrain_arrays(data).report.notes
