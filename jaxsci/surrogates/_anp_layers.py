@@ -10,6 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxsci.precision import matmul
+
 T = TypeVar("T")
 
 
@@ -68,7 +70,7 @@ class Normalise(eqx.Module):
 
 def apply_weight(weight: Float[Array, "out in"], x: Float[Array, "*points in"]) -> Array:
     """`x W'`, as one matrix product whatever the leading axes."""
-    return lax.dot_general(x, weight, (((x.ndim - 1,), (1,)), ((), ())))
+    return matmul(x, weight.T)
 
 
 def add_row(x: Float[Array, "*points width"], row: Float[Array, " width"]) -> Array:

@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from jaxsci.precision import matmul
+
 from ._anp_layers import Affine, add_row, apply_weight, keys_or_none
 from ._attention import Attention
 
@@ -139,7 +141,7 @@ class Decoder(eqx.Module):
         row = apply_weight(w_z, z)
         if first.bias is not None and offset is not None:  # always, but the types cannot say it
             row = row + apply_weight(w_p, offset) + first.bias
-        x = apply_weight(w_q, representation) + apply_weight(w_p @ projection, points)
+        x = apply_weight(w_q, representation) + apply_weight(matmul(w_p, projection), points)
         x = jax.nn.relu(add_row(x, row))
         for layer in others:
             x = jax.nn.relu(layer(x))

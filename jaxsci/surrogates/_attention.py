@@ -1,5 +1,6 @@
 """Multi-head attention with a residual, as the attentive neural process uses it."""
 
+import functools
 import math
 from typing import Any
 
@@ -9,6 +10,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from ._anp_layers import Affine, Normalise, apply_weight, dropout, keys_or_none
+
+# As `jaxsci.precision.matmul`: GPUs and TPUs would round float32 factors to 11 or 8 bits.
+_einsum = functools.partial(jnp.einsum, precision=jax.lax.Precision.HIGHEST)
 
 
 class Attention(eqx.Module):
@@ -72,8 +76,8 @@ class Attention(eqx.Module):
         width = x.shape[-1]
         q = q * (1 / math.sqrt(width // self.heads))
         q, k, v = (a.reshape(a.shape[0], self.heads, -1) for a in (q, k, v))
-        probabilities = jax.nn.softmax(jnp.einsum("qhd,khd->hqk", q, k), axis=-1)
+        probabilities = jax.nn.softmax(_einsum("qhd,khd->hqk", q, k), axis=-1)
         probabilities = dropout(probabilities, rate, probability_key)
-        attended = jnp.einsum("hqk,khd->qhd", probabilities, v).reshape(x.shape)
+        attended = _einsum("hqk,khd->qhd", probabilities, v).reshape(x.shape)
         joined = self.output(jnp.concatenate([x, attended], axis=-1))
         return self.normalise(x + dropout(joined, rate, output_key))
