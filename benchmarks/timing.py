@@ -2,7 +2,6 @@
 
 import json
 import platform
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -36,17 +35,6 @@ class Measurement:
             return ""
         reached = self.value <= self.bar if self.better == "lower" else self.value >= self.bar
         return "reached" if reached else "MISSED"
-
-
-def median_seconds(function: Callable[..., Any], *arguments: Any, repeats: int = 21) -> float:
-    """The median time of a call, results awaited, after a call that compiles and warms up."""
-    jax.block_until_ready(function(*arguments))
-    times = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        jax.block_until_ready(function(*arguments))
-        times.append(time.perf_counter() - start)
-    return statistics.median(times)
 
 
 def interleaved(functions: dict[str, Callable[[], Any]], repeats: int = 21) -> dict[str, float]:

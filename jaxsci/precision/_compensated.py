@@ -3,7 +3,7 @@
 A number is carried as an unevaluated sum `high + low` of two floats of the working dtype. The
 error-free transformations are Knuth's two-sum and Dekker's two-product; the dot product is that
 of Ogita, Rump and Oishi, *Accurate sum and dot product*, SIAM J. Sci. Comput. 26 (2005), with
-its serial loop replaced by a row of independent accumulators and a tree.
+its serial loop replaced by a tree.
 """
 
 import jax
@@ -13,8 +13,7 @@ from jaxtyping import Array, Float
 
 from ._matmul import matmul
 
-# Rows longer than this are folded, a slab of this many numbers at a time.
-_LANES = 2048
+_ROWS = 16
 
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
@@ -54,31 +53,23 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
     return two_sum(p, f + (e + a_low * b_low))
 
 
-def _fold(high: Array, low: Array) -> tuple[Array, Array]:
-    """Sums pairs of numbers by halving their row until one is left."""
-    # Filled up to a power of two: halves of odd length would have to be copied at each step.
-    missing = (1 << max(0, len(high) - 1).bit_length()) - len(high)
-    high, low = jnp.pad(high, (0, missing)), jnp.pad(low, (0, missing))
-    while (half := len(high) // 2) > 0:
-        high, e = two_sum(high[:half], high[half:])
-        low = low[:half] + low[half:] + e
-    return high[0], low[0]
+def _fold(high: Array, low: Array | None) -> tuple[Array, Array]:
+    """Sums pairs of numbers, each time the columns of a table of 16 rows, until one is left.
 
-
-def _sum_parts(terms: Array) -> tuple[Array, Array]:
-    n = len(terms)
-    # Lanes enough for vector units; in a long row, for a loop body that outweighs the loop.
-    lanes = 64 if n <= _LANES else _LANES
-    slabs = jnp.pad(terms, (0, -n % lanes)).reshape(-1, lanes)
-
-    def add(carry, slab):
-        high, low = carry
-        high, e = two_sum(high, slab)
-        return (high, low + e), None
-
-    start = (slabs[0], jnp.zeros(lanes, terms.dtype))
-    (high, low), _ = lax.scan(add, start, slabs[1:], unroll=8)
-    return _fold(high, low)
+    A pass is one vectorised kernel that reads each number once; a loop over slabs takes five times
+    as long, and halving the row writes more than it reads. `low=None` stands for zeros.
+    """
+    while (n := len(high)) > 1:
+        rows = min(_ROWS, n)
+        missing = -n % rows
+        highs = jnp.pad(high, (0, missing)).reshape(rows, -1)
+        lows = None if low is None else jnp.pad(low, (0, missing)).reshape(rows, -1)
+        high = highs[0]
+        low = jnp.zeros_like(high) if lows is None else lows[0]
+        for i in range(1, rows):
+            high, e = two_sum(high, highs[i])
+            low = low + (e if lows is None else lows[i] + e)
+    return high[0], jnp.zeros_like(high[0]) if low is None else low[0]
 
 
 @jax.custom_jvp
@@ -100,7 +91,7 @@ def compensated_sum(terms: Float[Array, " n"], start: Float[Array, ""]) -> Float
         >>> float(compensated_sum(terms, jnp.zeros(())))
         1.0
     """
-    high, low = _sum_parts(terms)
+    high, low = _fold(terms, None)
     total, more = two_sum(start, high)
     return total + (low + more)
 
@@ -109,27 +100,6 @@ def compensated_sum(terms: Float[Array, " n"], start: Float[Array, ""]) -> Float
 def _sum_jvp(primals, tangents):
     dterms, dstart = tangents
     return compensated_sum(*primals), jnp.sum(dterms) + dstart
-
-
-def _dot_parts(a: Array, b: Array) -> tuple[Array, Array]:
-    n = a.shape[-1]
-    if n <= _LANES:
-        return _fold(*two_product(a, b))
-    whole = n // _LANES * _LANES
-
-    def slab(carry, ab):
-        high, low = carry
-        p, e = two_product(*ab)
-        high, more = two_sum(high, p)
-        return (high, low + (more + e)), None
-
-    def slabs(x):
-        return x[:whole].reshape(-1, _LANES)
-
-    zero = jnp.zeros(_LANES, a.dtype)
-    (high, low), _ = lax.scan(slab, (zero, zero), (slabs(a), slabs(b)))
-    tail_high, tail_low = two_product(a[whole:], b[whole:])
-    return _fold(jnp.concatenate([high, tail_high]), jnp.concatenate([low, tail_low]))
 
 
 @jax.custom_jvp
@@ -154,7 +124,7 @@ def compensated_dot(
         >>> float(compensated_dot(a, jnp.ones(3), jnp.zeros(())))
         1.0
     """
-    high, low = _dot_parts(a, b)
+    high, low = _fold(*two_product(a, b))
     total, more = two_sum(start, high)
     return total + (low + more)
 
