@@ -81,13 +81,7 @@ class LinearConstraint(eqx.Module):
         For rows given as weights or as a matrix, cancellation costs nothing; another operator is
         applied as it is, in its own precision.
         """
-        G = self.G
-        if isinstance(G, WeightedSums):
-            fields = G.group(value)
-            return jax.vmap(compensated_dot)(G.group(G.weights.ravel()), fields, -self.b)
-        if isinstance(G, lx.MatrixLinearOperator):
-            return jax.vmap(compensated_dot, in_axes=(0, None, 0))(G.matrix, value, -self.b)
-        return G.mv(value) - self.b
+        return _residual(self.G, self.b, jnp.asarray(value))
 
     def magnitude(self, value: Float[Array, " n"]) -> Float[Array, " k"]:
         """`sum_i |g_i u_i|`, row by row: the size that rounding errors are measured against."""
@@ -123,6 +117,16 @@ def stack(*constraints: LinearConstraint) -> LinearConstraint:
     full = [jnp.zeros_like(c.b) if c.R is None else c.R for c in constraints]
     blocks = [jnp.diag(R) if R.ndim == 1 else R for R in full]
     return LinearConstraint(G, b, jax.scipy.linalg.block_diag(*blocks))
+
+
+# Compiled as a whole, for callers that are not.
+@eqx.filter_jit
+def _residual(G: lx.AbstractLinearOperator, b: Array, value: Array) -> Array:
+    if isinstance(G, WeightedSums):
+        return jax.vmap(compensated_dot)(G.group(G.weights.ravel()), G.group(value), -b)
+    if isinstance(G, lx.MatrixLinearOperator):
+        return jax.vmap(compensated_dot, in_axes=(0, None, 0))(G.matrix, value, -b)
+    return G.mv(value) - b
 
 
 def _ends(G: lx.AbstractLinearOperator) -> tuple[object, object]:

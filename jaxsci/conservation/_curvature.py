@@ -1,8 +1,9 @@
 """The diffusion variant: second differences are small, in proportion to the uncertainty."""
 
+import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import ArrayLike
+from jaxtyping import Array, ArrayLike
 
 from jaxsci.errors import is_concrete
 from jaxsci.gaussians import Gaussian
@@ -40,7 +41,14 @@ def curvature(gaussian: Gaussian, correlation: ArrayLike = 0.9) -> LinearConstra
         raise ValueError(f"`curvature(gaussian)`: expected at least 3 points, got {n}")
     if is_concrete(correlation) and not 0 <= float(np.asarray(correlation)) < 1:
         raise ValueError(f"`curvature(correlation=...)`: expected 0 <= a < 1, got {correlation}")
-    s, a = gaussian.marginal_std, jnp.asarray(correlation, dtype)
+    rows, noise = _rows_and_noise(gaussian.marginal_std, jnp.asarray(correlation, dtype))
+    return LinearConstraint(rows, jnp.zeros_like(noise), noise)
+
+
+# Compiled as a whole, for callers that are not.
+@jax.jit
+def _rows_and_noise(s: Array, a: Array) -> tuple[Array, Array]:
+    n, dtype = s.size, s.dtype
     s0, s1, s2 = s[:-2], s[1:-1], s[2:]
     # The sum of squares form of the variance above: no cancellation, never negative.
     first, c = s0 - 2 * a * s1 + a**2 * s2, 1 - a**2
@@ -48,4 +56,4 @@ def curvature(gaussian: Gaussian, correlation: ArrayLike = 0.9) -> LinearConstra
     # Three points without variance cannot move: any positive noise leaves them as they are.
     noise = jnp.where(noise > 0, noise, 1)
     rows = jnp.eye(n - 2, n, dtype=dtype) + jnp.eye(n - 2, n, 2, dtype=dtype)
-    return LinearConstraint(rows - 2 * jnp.eye(n - 2, n, 1, dtype=dtype), jnp.zeros_like(s0), noise)
+    return rows - 2 * jnp.eye(n - 2, n, 1, dtype=dtype), noise

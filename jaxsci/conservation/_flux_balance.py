@@ -126,6 +126,8 @@ def flux_balance(
     return integral(grid, b, rule=rule, over=space, noise=variance)
 
 
+# Compiled as a whole, for callers that are not.
+@jax.jit
 def _running_trapezoid(times: Float[Array, " nt"]) -> Float[Array, "nt nt"]:
     """The matrix that takes values at the times to their integrals from the first time on."""
     half = jnp.diff(times) / 2

@@ -115,7 +115,7 @@ class Axis(eqx.Module):
         """
         if rule is None:
             rule = "trapezoid" if self.edges is None else "cells"
-        primitive = lookup("quadrature rule", rule, _PRIMITIVES)
+        lookup("quadrature rule", rule, _PRIMITIVES)
         if rule == "cells" and self.edges is None:
             raise ValueError(
                 f"`Axis({self.name!r}).weights(rule='cells')`: this axis has points, not cells; "
@@ -128,7 +128,7 @@ class Axis(eqx.Module):
             )
         low, high = self.bounds
         if domain is None:
-            return primitive(self, high) - primitive(self, low)
+            return _between(self, rule, low, high)
         a, b = domain
         if is_concrete(low, high, a, b):
             slack = 1e-6 * float(high - low)
@@ -138,7 +138,7 @@ class Axis(eqx.Module):
                     f"[{float(low)}, {float(high)}], low end first"
                 )
         dtype = self.points.dtype
-        return primitive(self, jnp.asarray(b, dtype)) - primitive(self, jnp.asarray(a, dtype))
+        return _between(self, rule, jnp.asarray(a, dtype), jnp.asarray(b, dtype))
 
 
 def _increasing(where: str, name: str, values: ArrayLike, *, fewest: int) -> Array:
@@ -204,3 +204,9 @@ def _steps(edges: Array, s: Array) -> Array:
 
 
 _PRIMITIVES = {"trapezoid": _trapezoid, "right": _right, "cells": _cells}
+
+
+# Compiled as a whole, for callers that are not.
+@eqx.filter_jit
+def _between(axis: Axis, rule: str, low: Array, high: Array) -> Array:
+    return _PRIMITIVES[rule](axis, high) - _PRIMITIVES[rule](axis, low)

@@ -192,13 +192,12 @@ class Grid(eqx.Module):
         domain = dict(domain or {})
         for name in domain:
             lookup("axis of the integral", name, dict.fromkeys(chosen))
-        total = jnp.ones((1,) * len(self.axes), self.axes[0].points.dtype)
+        along = {}
         for i, axis in enumerate(self.axes):
             if axis.name in chosen:
                 own = None if rule == "cells" and axis.edges is None and axis.is_time else rule
-                w = axis.weights(own, domain.get(axis.name))
-                total = total * w.reshape([-1 if j == i else 1 for j in range(len(self.axes))])
-        return jnp.broadcast_to(total, self.shape)
+                along[i] = axis.weights(own, domain.get(axis.name))
+        return _tensor_product(along, self.shape, self.axes[0].points.dtype)
 
     @property
     def faces(self) -> tuple[Face, ...]:
@@ -224,3 +223,12 @@ class Grid(eqx.Module):
         for name in chosen:
             self.axis(name)
         return chosen
+
+
+# Compiled as a whole, for callers that are not.
+@eqx.filter_jit
+def _tensor_product(along: dict[int, Array], shape: tuple[int, ...], dtype: jnp.dtype) -> Array:
+    total = jnp.ones((1,) * len(shape), dtype)
+    for i, weights in along.items():
+        total = total * weights.reshape([-1 if j == i else 1 for j in range(len(shape))])
+    return jnp.broadcast_to(total, shape)

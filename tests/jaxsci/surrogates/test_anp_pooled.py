@@ -25,10 +25,7 @@ from jaxsci.surrogates import (
 
 @pytest.fixture(scope="module")
 def model():
-    make = eqx.filter_jit(
-        lambda key: AttentiveNeuralProcess(8, 2, attention_layers=1, decoder_layers=1, key=key)
-    )
-    return make(jr.key(0))
+    return AttentiveNeuralProcess(8, 2, attention_layers=1, decoder_layers=1, key=jr.key(0))
 
 
 @pytest.fixture(scope="module")

@@ -79,10 +79,7 @@ def test_residual_is_differentiable_where_the_field_is_dry(x64):
 
 @pytest.fixture(scope="module")
 def model():
-    make = eqx.filter_jit(
-        lambda key: AttentiveNeuralProcess(8, 2, attention_layers=1, decoder_layers=1, key=key)
-    )
-    return make(jr.key(0))
+    return AttentiveNeuralProcess(8, 2, attention_layers=1, decoder_layers=1, key=jr.key(0))
 
 
 @pytest.fixture(scope="module")
