@@ -51,11 +51,12 @@ def check_moments(prediction, outputs, own, atol):
 def test_stacked_members(wide):
     with jax.enable_x64(wide):
         members, inputs = make_members(), jnp.asarray(INPUTS)
-        outputs = np.array([m(inputs) for m in unstack(members)])
-        prediction = eqx.filter_jit(DeepEnsemble(members))(inputs)
+        call = eqx.filter_jit(lambda model, x: model(x))
+        outputs = np.array([call(m, inputs) for m in unstack(members)])
+        prediction = call(DeepEnsemble(members), inputs)
         assert prediction.mean.dtype == (jnp.float64 if wide else jnp.float32)
         check_moments(prediction, outputs, np.zeros(6), 1e-14 if wide else 1e-6)
-        listed = DeepEnsemble(unstack(members))(inputs)
+        listed = call(DeepEnsemble(unstack(members)), inputs)
         np.testing.assert_allclose(listed.mean, prediction.mean, rtol=0, atol=1e-6)
         np.testing.assert_allclose(listed.cov.factor, prediction.cov.factor, rtol=0, atol=1e-6)
 
@@ -85,11 +86,13 @@ def test_plain_functions_take_no_key():
 
 def test_zero_variance_and_its_floor():
     members, inputs = make_members(), jnp.asarray(INPUTS)
-    bare, floored = DeepEnsemble(members), DeepEnsemble(members, variance_floor=0.01)
-    assert np.linalg.matrix_rank(np.asarray(bare(inputs).cov.as_matrix()), tol=1e-6) == 3
-    assert bool(jnp.isnan(bare(inputs).log_prob(jnp.zeros(6))))
-    assert bool(jnp.isfinite(floored(inputs).log_prob(jnp.zeros(6))))
-    np.testing.assert_allclose(floored(inputs).cov.diag, 0.01)
+    bare, floored = (
+        eqx.filter_jit(DeepEnsemble(members, variance_floor=floor))(inputs) for floor in (0.0, 0.01)
+    )
+    assert np.linalg.matrix_rank(np.asarray(bare.cov.as_matrix()), tol=1e-6) == 3
+    assert bool(jnp.isnan(bare.log_prob(jnp.zeros(6))))
+    assert bool(jnp.isfinite(floored.log_prob(jnp.zeros(6))))
+    np.testing.assert_allclose(floored.cov.diag, 0.01)
 
 
 def test_conserves_without_a_floor():
@@ -102,8 +105,9 @@ def test_conserves_without_a_floor():
 def test_vmap_and_gradients(x64):
     ensemble = DeepEnsemble(make_members())
     batch = jnp.asarray(np.random.default_rng(0).normal(size=(5, 3)))
-    means = jax.vmap(lambda x: ensemble(x).marginal_var)(batch)
-    np.testing.assert_allclose(means[2], ensemble(batch[2]).marginal_var, rtol=0, atol=1e-13)
+    variance = eqx.filter_jit(lambda x: ensemble(x).marginal_var)
+    variances = jax.jit(jax.vmap(variance))(batch)
+    np.testing.assert_allclose(variances[2], variance(batch[2]), rtol=0, atol=1e-13)
     arrays, rest = eqx.partition(ensemble, eqx.is_inexact_array)
 
     def score(arrays, x):

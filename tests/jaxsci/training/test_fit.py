@@ -64,21 +64,27 @@ def by_hand(dtype, epochs=3, batch_size=4):
             updates, state = ADAM.update(gradient, state)
             return optax.apply_updates(model, updates), state, value
 
-    for epoch in range(epochs):
+    @jax.jit
+    def draws(epoch):
         order_key, loss_key = jax.random.split(jax.random.fold_in(key, epoch))
-        order = jax.random.permutation(order_key, 21)
+        return jax.random.permutation(order_key, 21), loss_key
+
+    # Batches are cut by numpy: each slice of a JAX array would be compiled.
+    data = jax.tree.map(np.asarray, data)
+    fold_in = jax.jit(jax.random.fold_in)
+    for epoch in range(epochs):
+        order, loss_key = draws(epoch)
         losses = []
         for step in range(21 // batch_size):
-            picked = order[step * batch_size : (step + 1) * batch_size]
+            picked = np.asarray(order)[step * batch_size : (step + 1) * batch_size]
             batch = {"x": data["x"][picked], "y": data["y"][picked]}
-            step_key = jax.random.fold_in(loss_key, step)
-            model, state, value = update(model, state, batch, step_key)
+            model, state, value = update(model, state, batch, fold_in(loss_key, step))
             losses.append(float(value))
         parts = [slice(0, 8), slice(8, 16), slice(16, 21)]
         sums = 0.0
         for i, part in enumerate(parts):
             batch = {"x": data["x"][part], "y": data["y"][part]}
-            value, _ = jax.jit(named)(model, batch, jax.random.fold_in(validation_key, i))
+            value, _ = jax.jit(named)(model, batch, fold_in(validation_key, i))
             sums += float(value) * len(batch["y"])
         rows.append((np.mean(losses), sums / 21))
     return model, np.array(rows)
