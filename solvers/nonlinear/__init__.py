@@ -33,5 +33,6 @@ from ._problem import Variables as Variables
 from ._results import MINIMISE_RESULTS as MINIMISE_RESULTS
 from ._results import History as History
 from ._results import Solution as Solution
+from ._schur import Schur as Schur
 from ._sparse_residual import SparseResidual as SparseResidual
 from ._stepped import Iteration as Iteration

@@ -82,6 +82,10 @@ class LevenbergMarquardt(AbstractMethod):
     damping *= max(1/3, 1 - (2 ratio - 1)^3),  or  *= 2, 4, 8, ... at each rejection in a row
     ```
 
+    The block of a variable is scaled as a whole, so that damping shortens its step and does not
+    turn it. Parameters that are not of one kind (a height, a width) are better variables of one
+    number each than one variable of several.
+
     **Arguments:**
 
     - `initial`: the first damping of the block-scaled system, in which 1 is the size of `J'J`.

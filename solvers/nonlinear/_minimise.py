@@ -18,9 +18,15 @@ from ._method import AbstractMethod, GaussNewton
 from ._precondition import Plannable, Preconditioner, Refresh, plan_preconditioner
 from ._problem import Problem, Values, check_values
 from ._results import MINIMISE_RESULTS, Solution
+from ._schur import Schur
 from ._stepped import Iteration, stepped
 
-_LINEAR: dict[str, AbstractLinear] = {"cgnr": Iterative(), "dense": Dense(), "cholesky": Direct()}
+_LINEAR: dict[str, AbstractLinear] = {
+    "cgnr": Iterative(),
+    "dense": Dense(),
+    "cholesky": Direct(),
+    "schur": Schur(),
+}
 
 
 def minimise(
@@ -51,8 +57,8 @@ def minimise(
     - `problem`, `x0`: what to minimise, and from where, `(N, ambient)` per variable group.
     - `method`: [`jaxsci.solvers.nonlinear.GaussNewton`][] (default),
         [`jaxsci.solvers.nonlinear.LevenbergMarquardt`][], [`jaxsci.solvers.nonlinear.DogLeg`][].
-    - `linear`: `"cgnr"`, `"dense"`, `"cholesky"` (sparse, for one variable group), or settings,
-        e.g. `Iterative(rtol=1e-3)`.
+    - `linear`: `"cgnr"`, `"dense"`, `"cholesky"` (sparse, for one variable group), `"schur"` (for
+        two, as in bundle adjustment), or settings, e.g. `Iterative(rtol=1e-3)`.
     - `policy`: the dtype of each role; by default that of the start for all.
     - `preconditioner`: of conjugate gradients, e.g. `IncompleteCholesky()`, for problems of one
         variable group; block Jacobi (through the scaling) by default.
@@ -131,7 +137,7 @@ def prepare(
         )
     if max_steps < 1:
         raise ValueError(f"`{function}(max_steps=...)`: expected at least 1, got {max_steps}")
-    if isinstance(solver, Direct):
+    if isinstance(solver, (Direct, Schur)):
         solver = solver.planned(problem)
     if preconditioner is not None and not isinstance(preconditioner, Preconditioner):
         preconditioner = plan_preconditioner(problem, preconditioner)
