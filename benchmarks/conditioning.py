@@ -221,5 +221,7 @@ if __name__ == "__main__":
                 "The cost of a conservation law",
                 "python benchmarks/conditioning.py",
                 [*slices(), *growth(), *memory(), *sharded()],
+                f"Load of the machine: {os.getloadavg()[1]:.0f} on {os.cpu_count()} cores. "
+                "Where it is the larger number, processor time is the one to read.",
             )
         )

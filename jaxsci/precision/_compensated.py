@@ -13,8 +13,6 @@ from jaxtyping import Array, Float
 
 from ._matmul import matmul
 
-_ROWS = 16
-
 
 def two_sum(a: Array, b: Array) -> tuple[Array, Array]:
     """`(s, e)` with `s = fl(a + b)` and `s + e == a + b` exactly (barring overflow)."""
@@ -54,7 +52,7 @@ def two_product(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _fold(high: Array, low: Array) -> tuple[Array, Array]:
-    """Sums pairs of numbers, each time the columns of a table of 16 rows, until one is left.
+    """Sums pairs of numbers, each time the columns of a table of 8 or 16 rows, till one is left.
 
     The scan is unrolled into one vectorised kernel that reads each number once. A loop takes five
     times as long; halving, row by row, writes more than it reads.
@@ -66,7 +64,8 @@ def _fold(high: Array, low: Array) -> tuple[Array, Array]:
         return (high, low + (rest + e)), None
 
     while (n := len(high)) > 1:
-        rows = min(_ROWS, n)
+        # Few rows leave short tables whole vectors; many leave long ones fewer passes.
+        rows = min(8 if n < 4096 else 16, n)
         table = [jnp.pad(part, (0, -n % rows)).reshape(rows, -1) for part in (high, low)]
         first, others = tuple(t[0] for t in table), tuple(t[1:] for t in table)
         (high, low), _ = lax.scan(add, first, others, unroll=rows)
