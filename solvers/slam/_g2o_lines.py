@@ -37,6 +37,7 @@ TAGS = {
 _FIX = b"FIX"
 _LARGEST = 2**63 - 1
 _KNOWN = 1000
+_SHORT = 3
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +50,22 @@ class Rows:
     numbers: np.ndarray
 
 
+class _Numbers(dict[bytes, float]):
+    """Texts as numbers; short ones are kept: most of an information matrix is zeros."""
+
+    def __missing__(self, text: bytes) -> float:
+        value = float(text)
+        if len(text) <= _SHORT:
+            self[text] = value
+        return value
+
+
 class _Buffer:
     def __init__(self):
         self.lines, self.ids = array.array("q"), array.array("q")
         self.numbers = array.array("d")
         self.known: dict[bytes, list[float]] = {}
+        self.number = _Numbers().__getitem__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,16 +87,19 @@ def scan(file: io.BufferedIOBase) -> Scan:
     unknown: Counter[bytes] = Counter()
     number = 0
     for number, line in enumerate(file, 1):
-        tag, *rest = line.split(None, 1) or (b"#",)
+        tag, _, text = line.partition(b" ")
+        if tag not in TAGS:  # nor if something other than one space follows the tag
+            tag, *rest = line.split(None, 1) or (b"#",)
+            text = b"".join(rest)
         layout = TAGS.get(tag)
         if layout is None:
             if tag == _FIX:
-                for name in b"".join(rest).split() or (b"nothing",):
+                for name in text.split() or (b"nothing",):
                     _read(held, Tag(1, 0, 0, 0), number, line, name, malformed)
             elif not tag.startswith(b"#"):
                 unknown[tag[:80]] += 1
             continue
-        _read(buffers[tag], layout, number, line, b"".join(rest), malformed)
+        _read(buffers[tag], layout, number, line, text, malformed)
     rows = {tag: _rows(buffers[tag], layout) for tag, layout in TAGS.items()}
     names = {show(tag): count for tag, count in unknown.items()}
     return Scan(rows, _rows(held, Tag(1, 0, 0, 0)), malformed, names, number)
@@ -95,21 +110,23 @@ def _read(
 ) -> None:
     """Append a line's ids and numbers to the buffer, or the line to the malformed ones."""
     # Most files repeat few information matrices: the last columns are looked up as one text.
-    tokens = rest.split(None, layout.ids + layout.own)
-    text = tokens.pop() if len(tokens) > layout.ids + layout.own else b""
+    first, own = layout.ids, layout.ids + layout.own
+    tokens = rest.split(None, own)
+    text = tokens.pop() if len(tokens) > own else b""
     last = buffer.known.get(text)
     try:
-        ids = list(map(int, tokens[: layout.ids]))
-        numbers = list(map(float, tokens[layout.ids :]))
+        ids = list(map(int, tokens[:first]))
+        numbers = list(map(float, tokens[first:]))
         if last is None:
-            last = list(map(float, text.split()))
+            last = list(map(buffer.number, text.split()))
             if len(buffer.known) < _KNOWN and len(last) == layout.numbers - layout.own:
                 buffer.known[text] = last
+        numbers += last
     except ValueError:
         malformed.append(file_line(number, line, _unreadable(rest.split(), layout)))
         return
     # Python reads 1_0 as ten.
-    if len(ids) < layout.ids or len(numbers) + len(last) != layout.numbers or b"_" in rest:
+    if len(numbers) != layout.numbers or len(ids) < first or b"_" in rest:
         malformed.append(file_line(number, line, _misshapen(rest.split(), layout)))
     elif min(ids) < 0 or max(ids) > _LARGEST:
         reason = "an id must be a whole number from 0 to 2^63 - 1"
@@ -118,7 +135,6 @@ def _read(
         buffer.lines.append(number)
         buffer.ids.fromlist(ids)
         buffer.numbers.fromlist(numbers)
-        buffer.numbers.fromlist(last)
 
 
 def file_line(number: int, text: bytes, reason: str) -> FileLine:
