@@ -1,0 +1,114 @@
+"""Half-precision products in bundle adjustment: `python benchmarks/bundle_adjustment.py FOLDER`.
+
+FOLDER holds libmv's problems (`libmv_problem_02.bin`, `..._03.bin`): a window of 50 frames of
+each, and three synthetic windows of the published size. All by Levenberg-Marquardt from the same
+start; the cost is computed by numpy in float64 for every solution alike.
+"""
+
+import argparse
+from pathlib import Path
+
+import jax
+from timing import Measurement, report
+
+from jaxsci.solvers import Iterative, LevenbergMarquardt, minimise
+from jaxsci.solvers.nonlinear import AbstractLinear, Schur
+from jaxsci.solvers.slam import (
+    Bundle,
+    bundle_cost,
+    bundle_from_values,
+    bundle_to_problem,
+    bundle_to_values,
+    read_libmv,
+    sliding_window,
+)
+
+KEPT = ",residual=f64,update=f64"
+RUNS: dict[str, tuple[str, AbstractLinear]] = {
+    "fp64": ("double", Iterative()),
+    "fp32": ("single" + KEPT, Iterative()),
+    "fp16 products": ("bundle_adjustment" + KEPT, Iterative()),
+    "bf16 products": ("bf16" + KEPT, Iterative()),
+    "fp64, Schur": ("double", Schur()),
+    "fp16 products, Schur": ("bundle_adjustment" + KEPT, Schur()),
+}
+
+
+def windows(folder: Path) -> dict[str, Bundle]:
+    """The windows, each with noise added to where it starts."""
+    found = {}
+    for number in ("02", "03"):
+        whole = read_libmv(folder / f"libmv_problem_{number}.bin")
+        window = whole.window(100, 50)
+        found[f"libmv {number}"] = window.perturbed(
+            rotation=1e-3, translation=1e-2, point=1e-2, seed=0
+        )
+    return found | {f"synthetic {seed}": sliding_window(seed=seed) for seed in range(3)}
+
+
+def solved(name: str, window: Bundle) -> list[Measurement]:
+    """The rows of one window."""
+    problem, start = bundle_to_problem(window), bundle_to_values(window)
+    rows = [
+        Measurement(f"{name}: rows of J", 2 * len(window.pixels), "", "lower"),
+        Measurement(f"{name}: columns of J", problem.dim, "", "lower"),
+        Measurement(f"{name}: cost at the start", bundle_cost(window), "", "lower"),
+    ]
+    costs, steps = {}, {}
+    for kind, (policy, linear) in RUNS.items():
+        found = minimise(
+            problem,
+            start,
+            method=LevenbergMarquardt(),
+            linear=linear,
+            policy=policy,
+            throw=False,
+        )
+        costs[kind] = bundle_cost(bundle_from_values(window, found.to_numpy()))
+        steps[kind] = int(found.linear_steps)
+        what = f"{name}, {kind}"
+        ended = str(found).split(": ", 1)[1].rstrip(".")
+        ended = "" if ended == "converged" else f" [{ended.split(':')[0]}]"
+        rows.append(
+            Measurement(f"{what}: steps of CG in {int(found.steps)} iterations{ended}", steps[kind],
+                        "", "lower")
+        )  # fmt: skip
+        if kind == "fp64":
+            continue
+        gap = abs(costs[kind] / costs["fp64"] - 1)
+        most = {"fp16 products": 1.25, "fp64, Schur": 0.85}.get(kind)
+        asked = 1e-5 if kind != "bf16 products" else None
+        rows += [
+            Measurement(f"{what}: cost / fp64's - 1, absolute", gap, "", "lower", asked),
+            Measurement(f"{what}: steps of CG / fp64's", steps[kind] / steps["fp64"], "x", "lower",
+                        most),
+        ]  # fmt: skip
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path)
+    arguments = parser.parse_args()
+    jax.config.update("jax_enable_x64", True)
+    rows = []
+    for name, window in windows(arguments.folder).items():
+        more = solved(name, window)
+        rows += more
+        for row in more:
+            print(f"{row.metric}: {row.value:.4g} {row.unit}", flush=True)
+    print(
+        report(
+            "bundle_adjustment",
+            "Half-precision products in bundle adjustment",
+            "python benchmarks/bundle_adjustment.py ../shared/data/bundle_adjustment",
+            rows,
+            "Levenberg-Marquardt; each linear system by CGNR to 1e-2 of the energy. `Schur`: the "
+            "points eliminated, by `linear='schur'`. 16-bit policies keep residuals and poses in "
+            "float64, all else in float32.",
+        )
+    )
+
+
+if __name__ == "__main__":
+    main()
