@@ -1,0 +1,20 @@
+"""Spectral layers: bases, transforms as matrix products or FFTs, dense and factorised weights."""
+
+from ._basis import AbstractSpectralBasis as AbstractSpectralBasis
+from ._basis import Fourier as Fourier
+from ._chebyshev import ChebyshevShen as ChebyshevShen
+from ._conv import SpectralConv as SpectralConv
+from ._conv import spectral_conv as spectral_conv
+from ._kernel import KernelBlocks as KernelBlocks
+from ._kernel import kernel_blocks as kernel_blocks
+from ._transform import Expansion as Expansion
+from ._transform import analyse as analyse
+from ._transform import synthesise as synthesise
+from ._trigonometric import Cosine as Cosine
+from ._trigonometric import QuarterWave as QuarterWave
+from ._trigonometric import Sine as Sine
+from ._weights import AbstractSpectralWeight as AbstractSpectralWeight
+from ._weights import CPWeight as CPWeight
+from ._weights import DenseWeight as DenseWeight
+from ._weights import TTWeight as TTWeight
+from ._weights import TuckerWeight as TuckerWeight
