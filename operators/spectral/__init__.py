@@ -8,6 +8,7 @@ from ._conv import spectral_conv as spectral_conv
 from ._kernel import KernelBlocks as KernelBlocks
 from ._kernel import kernel_blocks as kernel_blocks
 from ._transform import Expansion as Expansion
+from ._transform import Method as Method
 from ._transform import analyse as analyse
 from ._transform import synthesise as synthesise
 from ._trigonometric import Cosine as Cosine
@@ -16,5 +17,6 @@ from ._trigonometric import Sine as Sine
 from ._weights import AbstractSpectralWeight as AbstractSpectralWeight
 from ._weights import CPWeight as CPWeight
 from ._weights import DenseWeight as DenseWeight
+from ._weights import Factorization as Factorization
 from ._weights import TTWeight as TTWeight
 from ._weights import TuckerWeight as TuckerWeight
