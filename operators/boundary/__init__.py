@@ -11,6 +11,8 @@ from ._correct import CorrectedLayer as CorrectedLayer
 from ._correct import correct as correct
 from ._enforce import enforce as enforce
 from ._layers import DenseLayer as DenseLayer
+from ._lift import blend as blend
+from ._lift import lift as lift
 from ._residuals import FaceResidual as FaceResidual
 from ._residuals import residuals as residuals
 from ._stencils import boundary_derivative as boundary_derivative

@@ -2,13 +2,10 @@
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
 from jax import lax
 from jaxtyping import Array, Inexact
 
@@ -124,10 +121,22 @@ def regularised_solve(
     if p == q == 1:
         a = A[..., 0]
         return jnp.conj(a) * r / (jnp.real(a * jnp.conj(a)) + tikhonov**2).astype(a.dtype)
-    eye = jnp.broadcast_to(tikhonov * jnp.eye(q, dtype=A.dtype), (*A.shape[:-2], q, q))
-    Q, R = jnp.linalg.qr(jnp.concatenate([A, eye], axis=-2))
-    right = matmul(jnp.conj(jnp.swapaxes(Q[..., :p, :], -1, -2)), r[..., None])
-    solve: Callable[..., Array] = jsl.solve_triangular
-    for _ in A.shape[:-2]:
-        solve = jax.vmap(solve)
-    return solve(R, right)[..., 0]
+    # The smaller of the two Gram matrices is factorised, so that none has directions of no weight.
+    wide, n = p <= q, min(p, q)
+    eye = jnp.broadcast_to(tikhonov * jnp.eye(n, dtype=A.dtype), (*A.shape[:-2], n, n))
+    top = _adjoint(A) if wide else A
+    Q, R = jnp.linalg.qr(jnp.concatenate([top, eye], axis=-2))
+    Q = Q[..., : top.shape[-2], :]
+    if wide:  # A' (R' R)^-1 r = Q R'^-1 r
+        return matmul(
+            Q,
+            lax.linalg.triangular_solve(
+                R, r[..., None], left_side=True, transpose_a=True, conjugate_a=True
+            ),
+        )[..., 0]
+    right = matmul(_adjoint(Q), r[..., None])
+    return lax.linalg.triangular_solve(R, right, left_side=True)[..., 0]
+
+
+def _adjoint(A: Array) -> Array:
+    return jnp.conj(jnp.swapaxes(A, -1, -2))

@@ -22,7 +22,7 @@ from ._conditions import (
     frozen,
     unfixed,
 )
-from ._stencils import SIDES, Side
+from ._stencils import SIDES, Side, one_sided
 
 FaceName = tuple[str, Side]
 """The axis and the side of a face, e.g. `("x", "low")`, as in [`jaxsci.grids.Face`][]."""
@@ -243,6 +243,11 @@ class BoundaryConditions(eqx.Module):
                     f"`{where}(...)`: the conditions on axis {axis!r} need {needed} points (a "
                     f"stencil must not reach the other face), got {n}; lower their order"
                 )
+            for side, condition in zip(SIDES, pair, strict=True):
+                if isinstance(condition, Robin):
+                    h = self.step(axis, n, jnp.float32)
+                    if is_concrete(condition, h):
+                        _check_robin(condition, side, float(h))
 
     def along(self, axis: str) -> int:
         """The array axis of `(C, N_1, ...)` that has this name."""
@@ -257,8 +262,6 @@ def functional(
     Multiplied by `m`, the denominator of the stencil times the spacing (1 for a value), so that the
     weights of a derivative are integers and round nothing.
     """
-    from ._stencils import one_sided
-
     one = jnp.ones((), dtype)
     if isinstance(condition, Dirichlet):
         return [one], one
@@ -270,12 +273,18 @@ def functional(
         a, b = (jnp.asarray(unfixed(c)).astype(dtype) for c in (condition.a, condition.b))
         weights = [b * w for w in weights]
         weights[0] = weights[0] + m * a
-        if is_concrete(weights[0]) and not bool(weights[0] != 0):
-            raise ValueError(
-                f"`Robin(a={a}, b={b})`: a u + b du/dx does not depend on the value at the {side} "
-                f"end for a spacing of {h}; the sign of b is likely to be wrong"
-            )
     return weights, m
+
+
+def _check_robin(condition: Robin, side: Side, h: float) -> None:
+    a, b = (float(np.asarray(unfixed(number))) for number in (condition.a, condition.b))
+    coefficients, d = one_sided(condition.order)
+    value, slope = a * d * h, (1 if side == "low" else -1) * b * coefficients[0]
+    if abs(value + slope) <= 1e-6 * (abs(value) + abs(slope)):
+        raise ValueError(
+            f"`Robin(a={a:g}, b={b:g})`: a u + b du/dx does not depend on the value at the {side} "
+            f"end for a spacing of {h:g}; the sign of b is likely to be wrong"
+        )
 
 
 def _by_face(where: str, axes: tuple[str, ...], faces: Faces) -> dict[FaceName, Condition]:

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
@@ -55,9 +56,10 @@ def correct(
 
     - `layer`: anything linear (or affine: the bias takes no part in `K`) from `(C_in, N_1, ...)`
         to `(C_out, N_1, ...)`: a matrix `(C_out, N_1, ..., C_in, N_1, ...)` (also `(N, N)`), a
-        convolution, any callable. Blocks of a callable are found by one vmapped probe, an
-        evaluation for each channel and boundary point of the axis, at each call; those of a matrix
-        are read off.
+        [`jaxsci.operators.spectral.SpectralConv`][], a convolution, any callable. Blocks of a
+        callable are found by one vmapped probe, an evaluation for each channel and boundary point
+        of the axis, at each call; those of a matrix are read off, and those of a spectral layer are
+        sums over its retained modes, with no evaluation.
     - `conditions`: numbers in it become constants; what is learned is passed at the call.
     - `method`: one of the above.
     - `tikhonov`: `K^+ = K' (K K' + eps^2 I)^-1` with `eps = tikhonov` times the largest Frobenius
@@ -133,9 +135,9 @@ class CorrectedLayer(eqx.Module):
         self.conditions.check("correct", x.shape)
         ends = as_end_layer(self.layer)
         state = ends.apply(x)
-        some = ends.rows(state, x.ndim - 1, (0,)) if x.ndim > 1 else x
-        shape = (some.shape[1], *x.shape[1:])
-        resolved = self.conditions.values(shape, some.dtype, values, where="correct")
+        y = jax.eval_shape(ends.output, state)
+        shape = y.shape
+        resolved = self.conditions.values(shape, y.dtype, values, where="correct")
         if self.method == "boon" and shape[0] != x.shape[0]:
             raise ValueError(
                 f"`correct(method='boon')`: expected as many channels out as in, got {shape[0]} "

@@ -9,9 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
+from jaxsci.operators.spectral import SpectralConv
 from jaxsci.precision import matmul
 
 from ._blocks import AbstractEndLayer, EndBlocks, Points, add_at, take
+from ._spectral import SpectralEnds
 
 
 class DenseLayer(eqx.Module):
@@ -145,4 +147,6 @@ def as_end_layer(layer: Any) -> AbstractEndLayer:
         return layer
     if isinstance(layer, DenseLayer):
         return DenseEnds(layer)
+    if isinstance(layer, SpectralConv) and not layer.complex_data:
+        return SpectralEnds(layer)
     return CallableEnds(layer)

@@ -1,0 +1,176 @@
+"""Boundary data continued into the interior: smooth fields and corrections that carry it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, ArrayLike, Float
+
+from ._boundary import BoundaryConditions, FaceName, Values, functional
+from ._conditions import Dirichlet, Neumann, Periodic, Robin
+from ._enforce import check_field, enforce_resolved, ordered_axes
+from ._stencils import SIDES, Side, from_end
+
+
+def lift(
+    conditions: BoundaryConditions,
+    shape: Sequence[int],
+    values: Values | None = None,
+    *,
+    dtype: Any = jnp.float32,
+) -> Float[Array, "channels *points"]:
+    """A smooth field that satisfies the conditions: what is left to be found satisfies 0 ones.
+
+    Along each axis, the polynomial of lowest degree that the conditions at both ends allow (linear
+    between two values, quadratic between two derivatives), whose coefficients vary along the
+    others as the data do; axis after axis, each on what the axes before it left over (transfinite
+    interpolation). Discrete conditions hold to rounding where the data of the faces are compatible
+    at the corners. It is linear in the values; 0 where nothing is prescribed.
+
+    **Arguments:**
+
+    - `conditions`, `values`: as in [`jaxsci.operators.boundary.enforce`][].
+    - `shape`, `dtype`: of the field, `(C, N_1, ..., N_d)`.
+
+    **Raises:** as [`jaxsci.operators.boundary.enforce`][].
+
+    !!! example
+        >>> from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, lift
+        >>> walls = BoundaryConditions(
+        ...     "x", {("x", "low"): Dirichlet(1.0), ("x", "high"): Dirichlet(3.0)})
+        >>> lift(walls, (1, 5))
+        Array([[1. , 1.5, 2. , 2.5, 3. ]], dtype=float32)
+
+    Reference: Gordon and Hall, *Transfinite element methods*, Numerische Mathematik 21 (1973).
+    """
+    resolved = conditions.values(shape, dtype, values, where="lift")
+    return lift_resolved(conditions, tuple(shape), dtype, resolved)
+
+
+@eqx.filter_jit
+def lift_resolved(
+    conditions: BoundaryConditions,
+    shape: tuple[int, ...],
+    dtype: Any,
+    resolved: dict[FaceName, Array],
+) -> Array:
+    """`lift` with values that were spread over their faces and checked."""
+    u = jnp.zeros(shape, dtype)
+    for axis in ordered_axes(conditions):
+        faces: list[FaceName] = [(axis, side) for side in SIDES if (axis, side) in resolved]
+        if not faces:  # periodic: 0 is
+            continue
+        at = conditions.along(axis)
+        n = shape[at]
+        s = jnp.linspace(0, 1, n, dtype=dtype)
+        powers = [_along(s**p, at, len(shape)) for p in _powers(conditions, faces)]
+        M = jnp.array([[_measure(p, conditions, f, n).squeeze() for p in powers] for f in faces])
+        left = jnp.stack([resolved[f] - _measure(u, conditions, f, n) for f in faces])
+        # Of more polynomials than conditions, the least.
+        square = len(powers) == len(faces)
+        inverse = jnp.linalg.inv(M) if square else M.T @ jnp.linalg.inv(M @ M.T)
+        coefficients = jnp.einsum("pf,f...->p...", inverse, left, precision="highest")
+        for power, c in zip(powers, coefficients, strict=True):
+            u = u + power * jnp.expand_dims(c, at)
+    return u
+
+
+def blend(
+    u: Float[Array, "channels *points"],
+    conditions: BoundaryConditions,
+    values: Values | None = None,
+    *,
+    width: ArrayLike = 0.1,
+) -> Float[Array, "channels *points"]:
+    """As [`jaxsci.operators.boundary.enforce`][], with the change faded into the interior.
+
+    A face that is off by `r = g - B u` gets `u + p r / (B p)`: `p = (1 - s / w)^2` for a value,
+    `s (1 - s / w)^2` for a derivative, at the distance `s < w` from the face. Setting one point
+    leaves a jump of `r` beside the wall; this does not, and changes as much at any resolution. What
+    rounding leaves is then enforced.
+
+    **Arguments:**
+
+    - `u`, `conditions`, `values`: as in [`jaxsci.operators.boundary.enforce`][].
+    - `width`: `w` as a fraction of the axis, above 0 and below 1; an array if it is learned. It is
+        never less than the stencil of the condition needs, nor does it reach the other face's.
+
+    **Raises:** as [`jaxsci.operators.boundary.enforce`][].
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, blend
+        >>> wall = BoundaryConditions("x", {("x", "low"): Dirichlet(1.0)})
+        >>> blend(jnp.zeros((1, 6)), wall, width=0.4)
+        Array([[1.  , 0.25, 0.  , 0.  , 0.  , 0.  ]], dtype=float32)
+    """
+    check_field("blend", u)
+    resolved = conditions.values(u.shape, u.dtype, values, where="blend")
+    return blend_resolved(u, conditions, resolved, jnp.asarray(width).astype(u.dtype))
+
+
+@eqx.filter_jit
+def blend_resolved(
+    u: Array, conditions: BoundaryConditions, resolved: dict[FaceName, Array], width: Array
+) -> Array:
+    """`blend` with values that were spread over their faces and checked."""
+    order = ordered_axes(conditions)
+    for axis in order:
+        low, at = conditions.pair(axis)[0], conditions.along(axis)
+        if isinstance(low, Periodic):
+            jump = from_end(u, at, "low", 0) - from_end(u, at, "high", 0)
+            parts: tuple[tuple[Side, float], ...]
+            parts = ("low", low.weight - 1), ("high", low.weight)
+            for side, part in parts:
+                fading = _fading(u.shape[at], width, side, 0, 0, u.dtype)
+                u = u + _along(fading, at, u.ndim) * jnp.expand_dims(part * jump, at)
+    for kind in (Neumann | Robin, Dirichlet):
+        for axis in order:
+            for side in SIDES:
+                face: FaceName = (axis, side)
+                condition = conditions.faces.get(face)
+                if not isinstance(condition, kind):
+                    continue
+                at = conditions.along(axis)
+                n = u.shape[at]
+                reach = getattr(condition, "order", 0)
+                other = max(getattr(c, "order", 0) for c in conditions.pair(axis))
+                power = 1 if isinstance(condition, Neumann) else 0
+                p = _along(_fading(n, width, side, power, max(reach, other), u.dtype), at, u.ndim)
+                size = _measure(p, conditions, face, n)
+                r = (resolved[face] - _measure(u, conditions, face, n)) / size
+                u = u + p * jnp.expand_dims(r, at)
+    return enforce_resolved(u, conditions, resolved)
+
+
+def _fading(n: int, width: Array, side: Side, power: int, reach: int, dtype: Any) -> Array:
+    """`s^power (1 - s / w)^2` at the points of an axis, `s` from a side, both in its length."""
+    s = jnp.arange(n, dtype=dtype) / (n - 1)
+    # Two points at least beyond the end itself for a slope to be seen; none in the other's stencil.
+    least, most = (1 + power) / (n - 1), max(1 + power, n - 1 - reach) / (n - 1)
+    w = jnp.clip(width, least, most)
+    p = s**power * jnp.maximum(1 - s / w, 0) ** 2
+    return p if side == "low" else p[::-1]
+
+
+def _measure(u: Array, conditions: BoundaryConditions, face: FaceName, n: int) -> Array:
+    """`B u`, the left side of the condition of a face, in its own units."""
+    condition, at = conditions.faces[face], conditions.along(face[0])
+    assert not isinstance(condition, Periodic)
+    h = conditions.step(face[0], n, u.dtype) if conditions.has_step(face[0]) else jnp.ones(())
+    weights, m = functional(condition, face[1], h.astype(u.dtype), u.dtype)
+    return sum(w * from_end(u, at, face[1], k) for k, w in enumerate(weights)) / m
+
+
+def _powers(conditions: BoundaryConditions, faces: list[FaceName]) -> tuple[int, ...]:
+    kinds = [conditions.faces[face] for face in faces]
+    if any(isinstance(kind, Robin) for kind in kinds):
+        return (0, 1, 2) if len(kinds) == 2 else (0, 1)
+    if all(isinstance(kind, Neumann) for kind in kinds):
+        return (1, 2)[: len(kinds)]
+    return (0, 1)[: len(kinds)]
+
+
+def _along(row: Array, at: int, ndim: int) -> Array:
+    return row.reshape([-1 if i == at else 1 for i in range(ndim)])
