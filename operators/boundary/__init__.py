@@ -2,12 +2,14 @@
 
 from ._boundary import BoundaryConditions as BoundaryConditions
 from ._boundary import FaceName as FaceName
+from ._boundary import Values as Values
 from ._conditions import Condition as Condition
 from ._conditions import Dirichlet as Dirichlet
 from ._conditions import Neumann as Neumann
 from ._conditions import Periodic as Periodic
 from ._conditions import Robin as Robin
 from ._correct import CorrectedLayer as CorrectedLayer
+from ._correct import Correction as Correction
 from ._correct import correct as correct
 from ._enforce import enforce as enforce
 from ._layers import DenseLayer as DenseLayer

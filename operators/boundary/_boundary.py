@@ -29,6 +29,7 @@ FaceName = tuple[str, Side]
 
 Faces = Mapping[Any, Condition]
 Values = Mapping[FaceName, ArrayLike]
+"""What is passed at a call, by face: `{("x", "low"): 1.0}`."""
 
 
 class BoundaryConditions(eqx.Module):
@@ -152,6 +153,16 @@ class BoundaryConditions(eqx.Module):
     def frozen(self) -> "BoundaryConditions":
         """The same conditions, all numbers constants that no optimiser sees: for a model."""
         return frozen(self)
+
+    def opened(self) -> "BoundaryConditions":
+        """The same conditions without values: all are passed at the call."""
+        values = [f for f, c in self.faces.items() if not isinstance(c, Periodic)]
+        return eqx.tree_at(
+            lambda conditions: [conditions.faces[face].value for face in values],
+            self,
+            [None] * len(values),
+            is_leaf=lambda leaf: leaf is None or isinstance(leaf, Fixed),
+        )
 
     def pair(self, axis: str) -> tuple[Condition | None, Condition | None]:
         """The conditions on the low and on the high side of an axis, `None` for a free face."""

@@ -18,14 +18,15 @@ from ._enforce import check_field, enforce_resolved
 from ._layers import DenseLayer, as_end_layer
 from ._stencils import SIDES
 
-Method = Literal["boon", "exact", "consistent", "t1"]
+Correction = Literal["boon", "exact", "consistent", "t1"]
+"""The methods of [`jaxsci.operators.boundary.correct`][]."""
 METHODS: dict[str, None] = dict.fromkeys(("boon", "exact", "consistent", "t1"))
 
 
 def correct(
     layer: Callable[[Array], Array] | Array | np.ndarray,
     conditions: BoundaryConditions,
-    method: Method = "boon",
+    method: Correction = "boon",
     *,
     tikhonov: float | None = None,
 ) -> "CorrectedLayer":
@@ -114,7 +115,7 @@ class CorrectedLayer(eqx.Module):
 
     layer: Any
     conditions: BoundaryConditions
-    method: Method = eqx.field(static=True)
+    method: Correction = eqx.field(static=True)
     tikhonov: float | None = eqx.field(static=True)
 
     def __call__(
