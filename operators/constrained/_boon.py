@@ -31,7 +31,10 @@ class BOON(eqx.Module):
     - `fno`: a [`jaxsci.operators.fno.FNO`][] of real data, without padding, norms or
         `preactivation`. The network of the paper has `mlp_expansion=None`.
     - `conditions`: their numbers become constants, which no optimiser sees.
-    - `method`, `tikhonov`: of the corrections; `"boon"` is the paper's.
+    - `method`: of the corrections; `"boon"` is the paper's.
+    - `tikhonov`: as in [`correct`][jaxsci.operators.boundary.correct]. Of many channels some have
+        a `K_bb` near 0 at any time, so that a bare division (`None` is close to it) makes training
+        diverge; the default bounds what the input's boundary is multiplied by to 5.
 
     **Raises:** `ValueError` for an FNO of another kind or as many axes as it has not.
 
@@ -51,7 +54,7 @@ class BOON(eqx.Module):
     [`correct`][jaxsci.operators.boundary.correct] lists and: 1. all spectral layers are used (the
     published 1-D network discards its last); 2. each value is used once (the published network
     gives it to both branches, so that hidden boundary values are doubled); 3. several output
-    channels.
+    channels; 4. `tikhonov`.
     """
 
     fno: FNO
@@ -65,7 +68,7 @@ class BOON(eqx.Module):
         conditions: BoundaryConditions,
         method: Correction = "boon",
         *,
-        tikhonov: float | None = None,
+        tikhonov: float | None = 0.1,
     ):
         if len(fno.bases) != len(conditions.axes):
             raise ValueError(

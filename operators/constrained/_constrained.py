@@ -1,5 +1,6 @@
 """Any operator, told the boundary data and made to obey it."""
 
+import math
 from collections.abc import Callable
 from typing import Any, Literal
 
@@ -82,7 +83,7 @@ class ConstrainedOperator(eqx.Module):
         self.operator, self.conditions = operator, conditions.frozen()
         self.information, self.lifted, self.enforcement = information, lifted, enforcement
         # Through a logistic function, so that it stays a fraction.
-        start = jnp.log(jnp.asarray(width) / (1 - jnp.asarray(width)))
+        start = jnp.asarray(math.log(width / (1 - width)), jnp.float32)
         self.log_width = start if enforcement == "learned" else None
         self.width, self.out_channels = float(width), out_channels
 
