@@ -101,7 +101,7 @@ def load_neuraloperator(
     if policy is not None:
         dtype = policy.dtype("params")
     elif dtype is None:
-        dtype = arrays[wanted[0].name].dtype
+        dtype = jax.dtypes.canonicalize_dtype(arrays[wanted[0].name].dtype)
     leaves = [jnp.asarray(entry.ours(arrays[entry.name]), dtype) for entry in wanted]
     shapes, rest = eqx.partition(shell, lambda leaf: not callable(leaf))
     model = eqx.combine(jax.tree.unflatten(jax.tree.structure(shapes), leaves), rest)
