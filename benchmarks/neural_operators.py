@@ -143,7 +143,7 @@ def main() -> None:
     import torch  # pyright: ignore[reportMissingImports]
 
     torch.set_num_threads(arguments.threads)
-    measurements = against_torch(arguments.repeats)
+    against_torch(arguments.repeats)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Neural operators that obey their boundary conditions (to come)."""
+"""Neural operators that obey their boundary conditions, in folders by what they are."""
 
 if __name__ != "jaxsci.operators":
     raise ImportError(

@@ -12,6 +12,7 @@ from jaxsci.errors import lookup
 from ._pointwise import per_channel
 
 Norm: TypeAlias = Literal["instance", "group"]
+"""How a block normalises: each channel over space, or all channels together."""
 
 
 class InstanceNorm(eqx.Module):

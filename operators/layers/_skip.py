@@ -12,6 +12,7 @@ from jaxsci.precision import Policy
 from ._pointwise import Pointwise, per_channel
 
 Skip: TypeAlias = Literal["linear", "soft-gating", "identity"]
+"""How a block passes its input on: mixed, scaled by channel, or as it is."""
 
 
 class SoftGating(eqx.Module):

@@ -15,6 +15,7 @@ from jaxsci.precision import contract
 from ._basis import AbstractSpectralBasis
 
 Method: TypeAlias = Literal["auto", "matmul", "fft"]
+"""How a transform is computed; `"auto"` chooses by size."""
 
 
 class Expansion(eqx.Module):

@@ -14,6 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.optimize import brentq
 
 Factorization: TypeAlias = Literal["tucker", "cp", "tt"]
+"""How a spectral weight is factorised."""
 
 
 class AbstractSpectralWeight(eqx.Module):
