@@ -99,18 +99,26 @@ def to_scipy(H: BlockSymmetric) -> sp.csc_matrix:
 
 def _cholmod():
     try:
-        return importlib.import_module("sksparse.cholmod")
+        module = importlib.import_module("sksparse.cholmod")
     except ImportError as error:
         raise ImportError(
-            "`SparseCholesky(backend='cholmod')` needs scikit-sparse: `pip install "
-            "scikit-sparse`, or use backend='jax', which needs nothing"
+            "`SparseCholesky(backend='cholmod')` needs scikit-sparse, which needs SuiteSparse: "
+            "`apt install libsuitesparse-dev`, then `pip install 'jaxsci[cholmod]'`; or use "
+            "backend='jax', which needs nothing"
         ) from error
+    if "cho_factor" in vars(module):  # from 0.5 on, `cholesky` is another function
+        raise ImportError(
+            "`SparseCholesky(backend='cholmod')` needs scikit-sparse 0.4, got a later one: `pip "
+            "install 'jaxsci[cholmod]'`"
+        )
+    return module
 
 
 def _cholesky(matrix: sp.csc_matrix):
     module = _cholmod()
     try:
-        return module.cholesky(matrix)
+        # Supernodal is L L', which says what is not positive definite; L D L' would not.
+        return module.cholesky(matrix, mode="supernodal")
     except module.CholmodNotPositiveDefiniteError:
         return None
 

@@ -1,5 +1,9 @@
 """Direct factorisations: against dense float64 Cholesky; what is not positive definite is said."""
 
+import importlib.util
+import sys
+import types
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -78,27 +82,42 @@ def test_solutions_are_those_of_the_dense_matrix(name, dtype):
         assert "add damping" in DIRECT_RESULTS[DIRECT_RESULTS.not_positive_definite]
 
 
-def test_host_backends(x64):
+@pytest.mark.parametrize("backend", ["scipy", "cholmod"])
+def test_host_backends(x64, backend):
+    if backend == "cholmod" and importlib.util.find_spec("sksparse") is None:
+        pytest.skip("scikit-sparse is not installed (the extra `cholmod`)")
     diagonal, lower, rows, cols = _grid(4, 2)
     H = BlockSymmetric(*(jnp.asarray(a) for a in (diagonal, lower, rows, cols)))
     right = np.random.default_rng(2).normal(size=32)
-    factor = SparseCholesky(backend="scipy").factor(H, damping=1.0)
-    want = np.linalg.solve(_dense(diagonal, lower, rows, cols) + np.eye(32), right)
+    method = SparseCholesky(backend=backend)
+    factor = method.factor(H, damping=1.0)
+    dense = _dense(diagonal, lower, rows, cols)
+    want = np.linalg.solve(dense + np.eye(32), right)
     np.testing.assert_allclose(factor.mv(jnp.asarray(right)), want, rtol=1e-12)
-    bad = SparseCholesky(backend="scipy").factor(H, damping=-40.0)
-    assert bool(bad.result == DIRECT_RESULTS.not_positive_definite)
+    np.testing.assert_allclose(factor.as_matrix(), np.linalg.inv(dense + np.eye(32)), rtol=1e-9)
+    assert bool(factor.result == DIRECT_RESULTS.successful)
+    # With one negative pivot, the last to be noticed, and with all of them negative.
+    for damping in (-1.01 * np.linalg.eigvalsh(dense)[0], -40.0):
+        bad = method.factor(H, damping=damping)
+        assert bool(bad.result == DIRECT_RESULTS.not_positive_definite)
+        assert np.isnan(bad.mv(jnp.asarray(right))).all()
+    lost = method.factor(H, damping=np.nan)
+    assert bool(lost.result == DIRECT_RESULTS.non_finite_input)
     with pytest.raises(ValueError, match="outside `jit`"):
-        jax.jit(lambda H: SparseCholesky(backend="scipy").plan(rows, cols, 16, 2).factor(H))(H)
+        jax.jit(lambda H: method.plan(rows, cols, 16, 2).factor(H))(H)
     with pytest.raises(ValueError, match="cannot be used in `jit`"):
         jax.jit(lambda b: factor.mv(b))(jnp.asarray(right))
-    try:
-        import sksparse.cholmod  # noqa: F401  # pyright: ignore[reportMissingImports]
-    except ImportError:
-        with pytest.raises(ImportError, match="pip install scikit-sparse"):
+
+
+def test_what_cholmod_needs_is_named(monkeypatch):
+    H = BlockSymmetric(jnp.ones((2, 1, 1)), jnp.zeros((1, 1, 1)), jnp.array([1]), jnp.array([0]))
+    later = types.ModuleType("sksparse.cholmod")
+    vars(later)["cho_factor"] = None
+    for found, match in ((None, r"pip install 'jaxsci\[cholmod\]'"), (later, "needs .* 0.4, got")):
+        monkeypatch.setitem(sys.modules, "sksparse", found and types.ModuleType("sksparse"))
+        monkeypatch.setitem(sys.modules, "sksparse.cholmod", found)
+        with pytest.raises(ImportError, match=match):
             SparseCholesky(backend="cholmod").factor(H)
-    else:
-        factor = SparseCholesky(backend="cholmod").factor(H, damping=1.0)
-        np.testing.assert_allclose(factor.mv(jnp.asarray(right)), want, rtol=1e-12)
 
 
 @pytest.mark.parametrize("kind", ["grid", "chain", "star", "complete", "nothing", "two parts"])
