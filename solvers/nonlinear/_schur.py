@@ -75,10 +75,8 @@ class Schur(AbstractLinear):
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
         if self.plan is None:
             raise ValueError("`Schur.solve`: the symbolic phase is missing; call `planned` first")
-        cross = _cross(jacobian)
-        factor = self.plan.factor(
-            jacobian.gram_diagonal(), cross, policy=policy, damping=damping
-        )  # fmt: skip
+        first, second = jacobian.gram_diagonal()
+        factor = self.plan.factor((first, second), _cross(jacobian), policy=policy, damping=damping)
         inner = Iterative(self.rtol, self.max_steps, self.stopping)
         return inner.solve(jacobian, residual, damping, policy, stopping, factor)
 
