@@ -8,8 +8,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from jaxsci.errors import lookup
-
-from ._pointwise import per_channel
+from jaxsci.operators.spectral import per_channel
 
 Norm: TypeAlias = Literal["instance", "group"]
 """How a block normalises: each channel over space, or all channels together."""

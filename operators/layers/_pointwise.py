@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from jaxsci.precision import Policy, contract
+from jaxsci.operators.spectral import mix_channels, per_channel
+from jaxsci.precision import Policy
 
 from ._complex import separately
 
@@ -89,7 +90,7 @@ class Pointwise(eqx.Module):
             compute = output = x.dtype
         else:
             compute, output = self.policy.dtype("compute"), self.policy.dtype("output")
-        y = contract(self.weight, x, ([1], [0]), compute=compute, output=output)
+        y = mix_channels(self.weight, x, compute=compute, output=output)
         return y if self.bias is None else y + per_channel(self.bias, y)
 
 
@@ -138,8 +139,3 @@ class ChannelMLP(eqx.Module):
         for layer in self.layers[:-1]:
             x = self.activation(layer(x))
         return self.layers[-1](x)
-
-
-def per_channel(numbers: Array, x: Array) -> Array:
-    """One number for each channel, in the shape and dtype to go with `x`."""
-    return numbers.astype(x.dtype).reshape(-1, *[1] * (x.ndim - 1))

@@ -7,9 +7,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxsci.errors import lookup
+from jaxsci.operators.spectral import per_channel
 from jaxsci.precision import Policy
 
-from ._pointwise import Pointwise, per_channel
+from ._pointwise import Pointwise
 
 Skip: TypeAlias = Literal["linear", "soft-gating", "identity"]
 """How a block passes its input on: mixed, scaled by channel, or as it is."""

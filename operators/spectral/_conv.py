@@ -7,11 +7,13 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxsci.precision import Policy, contract
 
 from ._basis import AbstractSpectralBasis, Fourier
+from ._channels import per_channel
 from ._transform import Expansion, Method, from_modes, half_axis, mode_shape, to_modes
 from ._weights import AbstractSpectralWeight, Factorization, make_weight
 
@@ -249,15 +251,14 @@ def spectral_conv(
     y = from_modes(mixed, names, x.shape[1:] if shape is None else shape, expansion)
     if bias is None:
         return y
-    bias = bias.astype(expansion.output).reshape(-1, *[1] * (y.ndim - 1))
-    return y + bias.astype(y.dtype)
+    if not expansion.complex_data:
+        return y + per_channel(bias, y)
+    return lax.complex(y.real + per_channel(bias, y.real), y.imag)
 
 
 def _mix(weight: Array, x: Array, names: list[Any], expansion: Expansion) -> Any:
     """The matrix of each mode times its coefficients; complex ones as pairs of reals."""
     axes = list(range(len(expansion.bases)))
-    if not expansion.complex:
-        weight = weight[..., 0, :, :]
     products = contract(
         weight,
         x,
@@ -266,13 +267,8 @@ def _mix(weight: Array, x: Array, names: list[Any], expansion: Expansion) -> Any
         compute=expansion.compute,
         output=expansion.output,
     )
-    if not expansion.complex:
-        return products, [*axes, "c"]
-    # Axes now: modes, the part of the weight, channels, the part of the coefficient.
-    first, second = products[..., 0, :, :], products[..., 1, :, :]
-    real = first[..., 0] - second[..., 1]
-    imag = first[..., 1] + second[..., 0]
-    return jnp.stack([real, imag], -1), [*axes, "c", "p"]
+    # Axes: modes, the part of the weight, channels, and that of the coefficient, if any.
+    return products, [*axes, "w", "c", *(["p"] if expansion.complex else [])]
 
 
 def _choose(method: Method, coefficients: int, points: Any, new: Any) -> Literal["matmul", "fft"]:

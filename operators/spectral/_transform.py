@@ -112,7 +112,8 @@ def from_modes(y: Array, names: list[Any], shape: Sequence[Any], expansion: Expa
     y = y.astype(expansion.output)
     order = ["c", *range(len(shape))]
     if not expansion.complex_data:
-        return jnp.transpose(y, [names.index(name) for name in order])
+        # Not even one that changes nothing: it would move a batch.
+        return y if names == order else jnp.transpose(y, [names.index(name) for name in order])
     y = jnp.transpose(y, [names.index(name) for name in ["p", *order]])
     return lax.complex(y[0], y[1])
 
@@ -158,9 +159,14 @@ def _by_matrix(
 ) -> tuple[Array, list[Any]]:
     """The product with the matrix `(to, from)` of one axis, which comes out last.
 
-    A complex one, `R + i I`, is the real one `[[R, -I], [I, R]]` of (real, imaginary).
+    A complex one, `R + i I`, is the real one `[[R, -I], [I, R]]` of (real, imaginary). The axis
+    `"w"` of products with the weights' parts is summed over here, as nothing else would keep the
+    axes where they are.
     """
     summed, made = [axis], [axis]
+    if "w" in names and "p" in names and not isinstance(matrix, tuple):
+        xp = np if isinstance(matrix, np.ndarray) else jnp
+        matrix = matrix, xp.zeros_like(matrix)
     if isinstance(matrix, tuple):
         real, imag = matrix
         xp = np if isinstance(real, np.ndarray) else jnp
@@ -171,6 +177,13 @@ def _by_matrix(
         else:
             rows = xp.stack([real, -imag], 1), xp.stack([imag, real], 1)
             matrix, summed, made = xp.stack(rows), ["p", axis], ["p", axis]
+        if "w" in names:
+            # (a + ib)(c + id): beside [ac, ad] there is [bc, bd], which stands for [-bd, bc].
+            real, imag = xp.moveaxis(matrix, -2, 0)
+            turned = xp.stack([imag, -real], -2)
+            matrix, summed = xp.stack([matrix, turned], -3), ["w", *summed]
+    elif "w" in names:
+        matrix, summed = matrix[:, None], ["w", *summed]
     where = [names.index(name) for name in summed]
     matrix = jnp.asarray(matrix, expansion.compute)
     x = contract(
@@ -187,6 +200,8 @@ def _by_fft(
     x: Array, names: list[Any], axis: int, basis: AbstractSpectralBasis, fast: Any
 ) -> tuple[Array, list[Any]]:
     """The same by FFT, which knows no 16-bit numbers: in float32 at least."""
+    if "w" in names:
+        x, names = _product_of_parts(x, names), [name for name in names if name != "w"]
     if jnp.finfo(x.dtype).bits < 32:
         x = x.astype(jnp.float32)
     order = [name for name in names if name not in ("p", axis)]
@@ -200,3 +215,14 @@ def _by_fft(
     if not jnp.iscomplexobj(y):
         return y, [*order, axis]
     return jnp.stack([y.real, y.imag], -2), [*order, "p", axis]
+
+
+def _product_of_parts(x: Array, names: list[Any]) -> Array:
+    """`(a + ib)(c + id)` from its four products; of real numbers, there is one."""
+    part = names.index("w")
+    if "p" not in names:
+        return jnp.squeeze(x, part)
+    c, d = (jnp.take(x, p, names.index("p")) for p in (0, 1))
+    (ac, bc), (ad, bd) = ([jnp.take(z, w, part) for w in (0, 1)] for z in (c, d))
+    where = [name for name in names if name != "w"].index("p")
+    return jnp.stack([ac - bd, ad + bc], where)
