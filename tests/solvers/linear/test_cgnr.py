@@ -184,7 +184,7 @@ def test_pytrees_and_damping_in_lineax():
         ({"damping": jnp.ones(3)}, r"a number or shape \(12,\), got \(3,\)"),
         ({"damping": -1.0}, "at least 0, got -1.0"),
         ({"max_steps": -1}, "at least 0, got -1"),
-        ({"stopping": "energetic"}, "'gradient' or 'energy', got 'energetic'"),
+        ({"stopping": "energetic"}, "'gradient', 'energy', 'preconditioned', got 'energetic'"),
         ({"residual": None}, "expected a residual or a gradient, got none"),
         ({"gradient": jnp.ones(30)}, r"`cgnr\(gradient=...\)`: expected shape \(12,\)"),
         ({"form": "lsqr"}, "'recurrence' or 'cgls', got 'lsqr'"),
