@@ -127,15 +127,12 @@ def regularised_solve(
     top = _adjoint(A) if wide else A
     Q, R = jnp.linalg.qr(jnp.concatenate([top, eye], axis=-2))
     Q = Q[..., : top.shape[-2], :]
-    if wide:  # A' (R' R)^-1 r = Q R'^-1 r
-        return matmul(
-            Q,
-            lax.linalg.triangular_solve(
-                R, r[..., None], left_side=True, transpose_a=True, conjugate_a=True
-            ),
-        )[..., 0]
-    right = matmul(_adjoint(Q), r[..., None])
-    return lax.linalg.triangular_solve(R, right, left_side=True)[..., 0]
+    # The inverse itself, which depends on the weights only: a batch of `r` shares all of this.
+    if wide:  # A' (R' R)^-1 = Q R'^-1
+        solved = lax.linalg.triangular_solve(R, Q, transpose_a=True, conjugate_a=True)
+    else:
+        solved = lax.linalg.triangular_solve(R, _adjoint(Q), left_side=True)
+    return matmul(solved, r[..., None])[..., 0]
 
 
 def _adjoint(A: Array) -> Array:

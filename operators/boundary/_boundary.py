@@ -329,7 +329,7 @@ def _by_face(where: str, axes: tuple[str, ...], faces: Faces) -> dict[FaceName, 
 def _spread(where: str, face: FaceName, value: Any, full: tuple[int, ...], dtype: Any) -> Array:
     if not isinstance(value, jax.Array):
         value = np.asarray(value)
-    array = jnp.asarray(value).astype(dtype)
+    array, channels = jnp.asarray(value).astype(dtype), full[0]
     if array.ndim == 1 and len(full) > 1:
         array = array.reshape(array.shape + (1,) * (len(full) - 1))
     if (
@@ -338,7 +338,7 @@ def _spread(where: str, face: FaceName, value: Any, full: tuple[int, ...], dtype
         or any(n not in (1, m) for n, m in zip(array.shape, full, strict=False))
     ):
         raise ValueError(
-            f"`{where}(values=...)`: expected a number, one per channel ({full[0]},) or the shape "
-            f"of the face {full} (any size may be 1) on {face}, got {array.shape}"
+            f"`{where}(values=...)`: expected a number, one per channel ({channels},) or the shape "
+            f"of the face {tuple(full)} (any size may be 1) on {face}, got {array.shape}"
         )
     return jnp.broadcast_to(array, full)

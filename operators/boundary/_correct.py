@@ -37,12 +37,13 @@ def correct(
     `K_bb` for the blocks between them and `K_bb^+` for their regularised inverse:
 
     - `"boon"`: the published elimination, `z_b = x_b + K_bb^+ (K_bb x_b - (K x)_b)`
-        (`2 x_0 - K_00^-1 (K x)_0` for an invertible block), for each face and each channel on its
-        own: `K_bb` is the scalar that takes the channel at the point to itself. Interior rows
-        become `K_ij - K_i0 K_00^-1 K_0j`. A layer of one channel with one face has
-        `(K z)_0 = K_00 x_0`, which depends on the boundary only.
-    - `"exact"`: the same with all channels and both faces of an axis at once: the blocks are
-        `2C x 2C`, and `(K z)_b = K_bb x_b` for any number of channels.
+        (`2 x_0 - K_00^-1 (K x)_0` for an invertible block), for each face on its own: `K_bb` is
+        the `C x C` block that mixes the channels at the point. Interior rows become
+        `K_ij - K_i0 K_00^-1 K_0j`. A layer with one face has `(K z)_0 = K_00 x_0`, which depends
+        on the boundary only; of two, each disturbs what the other achieved.
+    - `"exact"`: the same for both faces of an axis at once: the blocks are `2C x 2C`, and
+        `(K z)_b = K_bb x_b` on both. On a circle without padding they are neighbours, and the
+        blocks ill conditioned.
     - `"consistent"`: `z_b = x_b + (B K)_b^+ (g - B (K x + bias))`, with which the unmodified
         layer obeys the condition `B y = g` by itself (a value, a stencil, a jump of 0 between
         periodic ends): no jump at the wall, and `T1` removes rounding only.
@@ -50,7 +51,7 @@ def correct(
 
     Periodic axes have `T2 = I` in the first two. With conditions on several axes, `T2` is made axis
     by axis. For a face with `M` points, the blocks of a dense matrix or a callable couple these,
-    `K_bb` is `M x M` per channel in `"boon"`; layers that act on transverse modes one by one, as
+    so that they are `M` times as large; layers that act on transverse modes one by one, as
     spectral ones do, have a small block for each mode.
 
     **Arguments:**
@@ -83,7 +84,8 @@ def correct(
 
     Reference: Saad, Gupta, Alizadeh, Maddix, *Guiding continuous operator learning through
     physics-based boundary constraints*, ICLR 2023. `"boon"` differs from the published code in: 1.
-    `K_00` is that of each channel, not of channel 0 probed with all channels at once; 2. the
+    `K_00` is the block of all channels, not a number read from channel 0 with all channels probed
+    at once; 2. the
     inverse is regularised, instead of small entries overwritten with a tolerance that loses their
     sign; 3. the right-hand face of 2-D and 3-D fields uses its own blocks, not those of index 0; 4.
     no mollifier is applied to 2-D outputs; 5. Neumann outputs are not halved; 6. both sides have
@@ -129,7 +131,7 @@ class CorrectedLayer(eqx.Module):
         - `values`: by face, for conditions that hold none; of the channels of the output.
 
         **Raises:** as [`jaxsci.operators.boundary.enforce`][]; `ValueError` if the layer changes
-        the points, or, for `"boon"`, the number of channels.
+        the points.
         """
         check_field("correct", x)
         require_finite("correct", "x", x)
@@ -139,11 +141,6 @@ class CorrectedLayer(eqx.Module):
         y = jax.eval_shape(ends.output, state)
         shape = y.shape
         resolved = self.conditions.values(shape, y.dtype, values, where="correct")
-        if self.method == "boon" and shape[0] != x.shape[0]:
-            raise ValueError(
-                f"`correct(method='boon')`: expected as many channels out as in, got {shape[0]} "
-                f"for {x.shape[0]}; use 'exact', 'consistent' or 't1'"
-            )
         for axis in self.conditions.constrained() if self.method != "t1" else ():
             at = self.conditions.along(axis)
             columns = _columns(self.conditions, axis, x.shape[at])
@@ -179,8 +176,9 @@ def _eliminate(
     if corrected.method == "exact":
         A = K.reshape(batch, e * c_out * m, e * c_in * m)
         x, y = x.reshape(batch, -1), y.reshape(batch, -1)
-    else:  # each face and each channel on its own
-        A = jnp.einsum("becmecn->becmn", K)
+    else:  # each face on its own
+        A = jnp.einsum("becmedn->becmdn", K).reshape(batch, e, c_out * m, c_in * m)
+        x, y = x.reshape(batch, e, -1), y.reshape(batch, e, -1)
     residual = jnp.einsum("...pq,...q->...p", A, x, precision="highest") - y
     delta = regularised_solve(A, residual, corrected.tikhonov)
     return transverse.synthesise(delta.reshape(batch, e, c_in, m))

@@ -32,9 +32,9 @@ class BOON(eqx.Module):
         `preactivation`. The network of the paper has `mlp_expansion=None`.
     - `conditions`: their numbers become constants, which no optimiser sees.
     - `method`: of the corrections; `"boon"` is the paper's.
-    - `tikhonov`: as in [`correct`][jaxsci.operators.boundary.correct]. Of many channels some have
-        a `K_bb` near 0 at any time, so that a bare division (`None` is close to it) makes training
-        diverge; the default bounds what the input's boundary is multiplied by to 5.
+    - `tikhonov`: as in [`correct`][jaxsci.operators.boundary.correct]. Blocks come near singular
+        ones at times in training, and a bare inverse (`None` is close to it) then blows up; the
+        default bounds its gain to 5.
 
     **Raises:** `ValueError` for an FNO of another kind or as many axes as it has not.
 

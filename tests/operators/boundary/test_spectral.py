@@ -25,10 +25,9 @@ def _random(seed, *shape):
 
 def _eliminated(K, x, axis, columns, coupled):
     """`x + E K_bb^+ (K_bb x_b - (K x)_b)`; the pseudo-inverse leaves out what is not retained."""
-    C = x.shape[0]
     flat = K.reshape(x.size, x.size)
     index = np.arange(x.size).reshape(x.shape)
-    groups = [index.take(j, axis=axis)[c].ravel() for j in columns for c in range(C)]
+    groups = [index.take(j, axis=axis).ravel() for j in columns]
     groups = [np.concatenate(groups)] if coupled else groups
     z, Kx = x.ravel().copy(), flat @ x.ravel()
     for g in groups:

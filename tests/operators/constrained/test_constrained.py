@@ -90,6 +90,7 @@ def test_boon_with_t1_is_the_network_written_out():
     wall = jnp.stack([jnp.array([1.0, -2.0] * 2), jnp.array([0.5, 3.0] * 2)], 1)  # j mod C
     v = fno.lifting(jnp.concatenate([x, jnp.arange(16)[None] / 16]))
     for block in fno.blocks:
+        assert block.skip is not None
         inside = (block.conv(v) + block.skip(v))[:, 1:-1]
         inside = inside if block.last else jax.nn.gelu(inside, approximate=False)
         v = jnp.concatenate([wall[:, :1], inside, wall[:, 1:]], 1)
