@@ -9,6 +9,7 @@ from ._conv import SpectralConv as SpectralConv
 from ._conv import spectral_conv as spectral_conv
 from ._kernel import KernelBlocks as KernelBlocks
 from ._kernel import kernel_blocks as kernel_blocks
+from ._modes import with_modes as with_modes
 from ._transform import Expansion as Expansion
 from ._transform import Method as Method
 from ._transform import analyse as analyse

@@ -1,0 +1,3 @@
+"""The deep operator network."""
+
+from ._deeponet import DeepONet as DeepONet
