@@ -11,7 +11,7 @@ from jaxsci.errors import lookup
 from jaxsci.operators.spectral import per_channel
 
 Norm: TypeAlias = Literal["instance", "group"]
-"""How a block normalises: each channel over space, or all channels together."""
+"""A normalisation, by name."""
 
 
 class InstanceNorm(eqx.Module):

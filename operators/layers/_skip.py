@@ -13,7 +13,7 @@ from jaxsci.precision import Policy
 from ._pointwise import Pointwise
 
 Skip: TypeAlias = Literal["linear", "soft-gating", "identity"]
-"""How a block passes its input on: mixed, scaled by channel, or as it is."""
+"""A skip connection, by name."""
 
 
 class SoftGating(eqx.Module):

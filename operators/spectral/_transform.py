@@ -15,7 +15,7 @@ from jaxsci.precision import contract
 from ._basis import AbstractSpectralBasis
 
 Method: TypeAlias = Literal["auto", "matmul", "fft"]
-"""How a transform is computed; `"auto"` chooses by size."""
+"""How coefficients are had: by matrix products, by FFT, or by what was measured to be faster."""
 
 
 class Expansion(eqx.Module):

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 from scipy.optimize import brentq
 
 Factorization: TypeAlias = Literal["tucker", "cp", "tt"]
-"""How a spectral weight is factorised."""
+"""A factorisation of the weights, by name."""
 
 
 class AbstractSpectralWeight(eqx.Module):
