@@ -118,7 +118,7 @@ def against_torch(repeats: int) -> list[Measurement]:
             exact = theirs(tensors[0]).numpy()
         size = np.sqrt(np.mean(exact**2))
         difference = float(np.abs(forward(ours, on_device[0]) - exact).max() / size)
-        training = OurTraining(ours, *on_device, parts)
+        training = OurTraining(ours, on_device[0], on_device[1], parts)
         torch_training = TorchTraining(peer(config, weights), *tensors)
         losses = [(float(training()[0]), float(torch_training())) for _ in range(5)]
         apart = max(abs(a - b) / b for a, b in losses)
@@ -139,7 +139,7 @@ def against_torch(repeats: int) -> list[Measurement]:
             "inference, the batch at once": (partial(forward, ours, on_device[0]), torch_forward),
             "training step": (training, torch_training),
             "training step, the batch at once": (
-                OurTraining(ours, *on_device, 1),
+                OurTraining(ours, on_device[0], on_device[1], 1),
                 TorchTraining(peer(config, weights), *tensors),
             ),
         }

@@ -1,8 +1,8 @@
 """Neural operators: from functions to functions, at any resolution.
 
 What is met first is here; the rest is in the folders `spectral` (bases, transforms, spectral
-layers), `layers` (pointwise maps, norms, padding), `fno`, `deeponet`, `boundary` (what must hold on a
-face, and layers that obey it) and `constrained` (operators made of them).
+layers), `layers` (pointwise maps, norms, padding), `fno`, `deeponet`, `boundary` (what must hold
+on a face, and layers that obey it) and `constrained` (operators made of them).
 
 !!! example
     >>> import equinox as eqx, jax, jax.numpy as jnp
