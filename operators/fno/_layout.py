@@ -85,7 +85,7 @@ def _spectral(prefix: str, rest: list[Any], shape: tuple[int, ...], dimensions: 
             *modes, parts, o, i = shape
 
             def ours(a: np.ndarray) -> np.ndarray:
-                return np.stack([a.real, a.imag][:parts]).transpose(
+                return np.stack([np.real(a), np.imag(a)][:parts]).transpose(
                     *range(3, 3 + len(modes)), 0, 2, 1
                 )
 
@@ -99,5 +99,9 @@ def _spectral(prefix: str, rest: list[Any], shape: tuple[int, ...], dimensions: 
         case _:
             name = f"{prefix}.weight.{rest[-1]}"
     return Entry(
-        name, shape[1:], True, lambda a: np.stack([a.real, a.imag]), lambda a: a[0] + 1j * a[1]
+        name,
+        shape[1:],
+        True,
+        lambda a: np.stack([np.real(a), np.imag(a)]),
+        lambda a: a[0] + 1j * a[1],
     )

@@ -249,8 +249,9 @@ def _weight_kind(plain: Mapping[str, Any], dimensions: int, where: str) -> Any:
                 "separable weights are not supported"
             )
         return None, 1, dense[2:]
-    factors = [plain.get(f"{prefix}factors.factor_{i}") for i in range(2 + dimensions)]
-    if None in factors:
+    names = [f"{prefix}factors.factor_{i}" for i in range(2 + dimensions)]
+    factors = [plain[name] for name in names if name in plain]
+    if len(factors) < len(names):
         raise ValueError(f"{where}: no spectral weight {prefix}tensor or {prefix}factors")
     if prefix + "core" in plain:
         return "tucker", [f[1] for f in factors], tuple(f[0] for f in factors[2:])

@@ -12,6 +12,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.core import ShapedArray
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array, Float
@@ -59,12 +60,12 @@ def _mix(weight: Array, x: Array, *, compute: Any, output: Any) -> Array:
 
 
 def _abstract(weight: Any, x: Any, *, compute: Any, output: Any) -> Any:
-    return jax.core.ShapedArray((weight.shape[0], *x.shape[1:]), output)
+    return ShapedArray((weight.shape[0], *x.shape[1:]), output)
 
 
 def _transpose_weight(ct: Array, weight: Any, x: Array, *, compute: Any, output: Any) -> Array:
-    both = (a.reshape(a.shape[0], -1) for a in (ct, x))
-    return contract(*both, ([1], [1]), compute=compute, output=weight.aval.dtype)
+    ct, x = ct.reshape(ct.shape[0], -1), x.reshape(x.shape[0], -1)
+    return contract(ct, x, ([1], [1]), compute=compute, output=weight.aval.dtype)
 
 
 def _transpose_x(ct: Array, weight: Array, x: Any, *, compute: Any, output: Any) -> Array:
@@ -98,13 +99,8 @@ def _spread(numbers: Array, like: Array) -> Array:
 
 
 def _spread_jvp(primals: Any, tangents: Any) -> tuple[Array, Any]:
-    numbers, like = primals
-    tangent = tangents[0]
-    if not isinstance(tangent, ad.Zero):
-        tangent = _spread_p.bind(tangent, like)
-    else:
-        tangent = ad.Zero.from_primal_value(_spread_p.bind(numbers, like))
-    return _spread_p.bind(numbers, like), tangent
+    (numbers, like), tangent = primals, ad.instantiate_zeros(tangents[0])
+    return _spread_p.bind(numbers, like), _spread_p.bind(tangent, like)
 
 
 def _spread_transpose(ct: Any, numbers: Any, like: Array) -> list[Any]:
@@ -128,7 +124,7 @@ def _spread_batch(arguments: Any, axes: Any) -> tuple[Array, int]:
 
 _spread_p = Primitive("per_channel")
 _spread_p.def_impl(jax.jit(_spread))
-_spread_p.def_abstract_eval(lambda numbers, like: jax.core.ShapedArray(like.shape, numbers.dtype))
+_spread_p.def_abstract_eval(lambda numbers, like: ShapedArray(like.shape, numbers.dtype))
 mlir.register_lowering(_spread_p, mlir.lower_fun(_spread, multiple_results=False))
 ad.primitive_jvps[_spread_p] = _spread_jvp
 ad.primitive_transposes[_spread_p] = _spread_transpose

@@ -5,6 +5,7 @@ of `jaxsci` is used.
 """
 
 import math
+from typing import Any
 
 import numpy as np
 from scipy.special import erf
@@ -29,7 +30,7 @@ DEFAULTS = {
 }
 
 
-def weights(config, ranks=None, seed=0):
+def weights(config, ranks: Any = None, seed=0):
     """Random parameters of every shape in the table; `ranks` of a factorised spectral weight."""
     c, rng = DEFAULTS | config, np.random.default_rng(seed)
     width, d, arrays = c["hidden_channels"], len(c["n_modes"]), {}

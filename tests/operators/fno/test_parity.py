@@ -3,6 +3,7 @@
 import importlib.util
 import json
 from pathlib import Path
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -139,7 +140,7 @@ def base(**changes):
 def test_a_state_dict_alone_says_what_it_can():
     weights, config = base(norm="group_norm", fno_skip="soft-gating")
     metadata = {"args": ((4, 3), 2), "out_channels": 2, "norm": "group_norm", "_version": "0.1.0"}
-    models = [
+    models: list[Any] = [
         load_neuraloperator(weights),
         load_neuraloperator(weights | {"_metadata": metadata}),
         load_neuraloperator({f"w/{name}": a for name, a in weights.items()}, config=config),
