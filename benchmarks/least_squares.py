@@ -309,7 +309,7 @@ def curves(count: int, repeats: int) -> list[Measurement]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--sizes", type=int, nargs="*", default=[12, 24, 32])
+    parser.add_argument("--sizes", type=int, nargs="*", default=[12, 24])
     parser.add_argument("--alone", type=int, nargs="*", default=[48, 96])
     parser.add_argument("--spectra", type=int, default=1024)
     parser.add_argument("--repeats", type=int, default=3)

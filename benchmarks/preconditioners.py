@@ -23,7 +23,6 @@ from timing import Measurement, report
 from jaxsci.solvers import FSAI, IncompleteCholesky, Problem, SparseCholesky, cgnr, minimise
 from jaxsci.solvers.nonlinear import Preconditioner, linearise, plan_preconditioner
 from jaxsci.solvers.nonlinear._linearise import jacobian_at_zero
-from jaxsci.solvers.nonlinear._precondition import Rescaled
 from jaxsci.solvers.slam import PoseGraph, read_g2o, to_problem, to_values
 from jaxsci.solvers.sparse import BlockDiagonal, block_scaling
 
@@ -80,27 +79,18 @@ def first_linearisation(name: str, graph: PoseGraph) -> list[Measurement]:
 
 @eqx.filter_jit
 def factored(problem: Problem, values, plan: Preconditioner, at_zero: bool):
-    """A factor, and the scaling that it was made under."""
+    """A factor of the Gram matrix in columns of unit diagonal blocks."""
     J = jacobian_at_zero(problem, values, jnp.float64) if at_zero else linearise(problem, values)[0]
     scales = block_scaling(J, (problem.fixed["poses"],))
-    return plan.plan.factor(J.scale_columns(scales).gram(plan.pattern)), scales
+    return plan.plan.factor(J.scale_columns(scales).gram(plan.pattern))
 
 
 @eqx.filter_jit
-def steps_with(problem: Problem, values, made):
-    """Steps to 1e-3 at `values` with a factor made elsewhere, carried to the scaling of here."""
-    factor, then = made
+def steps_with(problem: Problem, values, factor):
+    """Steps to 1e-3 at `values` with a factor made elsewhere, in columns scaled here."""
     J, residual = linearise(problem, values)
-    scales = block_scaling(J, (problem.fixed["poses"],))
-    change = tuple(
-        jnp.einsum("nji,njk,nkl->nil", old, gram, now, precision="highest")
-        for old, gram, now in zip(then, J.gram_diagonal(), scales, strict=True)
-    )
-    inverse = Rescaled(factor, BlockDiagonal(change))
-    found = cgnr(
-        J.scale_columns(scales), -residual, preconditioner=inverse, rtol=1e-3, max_steps=5000,
-        record=False,
-    )  # fmt: skip
+    J = J.scale_columns(block_scaling(J, (problem.fixed["poses"],)))
+    found = cgnr(J, -residual, preconditioner=factor, rtol=1e-3, max_steps=5000, record=False)
     return found.steps
 
 

@@ -12,7 +12,6 @@ from jaxtyping import Array
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
 from jaxsci.solvers.sparse import (
-    BlockDiagonal,
     BlockJacobian,
     GramPattern,
     block_scaling,
@@ -121,42 +120,15 @@ def needs_refresh(stale: Stale, cost: Array, refresh: Refresh) -> Array:
     return ~stale.made | doubled | (cost < 0.1 * stale.cost)
 
 
-class Rescaled(lx.AbstractLinearOperator):
-    """`T' M T`: a factor made under one scaling, in columns that have another."""
+def rescaled(
+    stale: Stale, jacobian: BlockJacobian, scales: tuple[Array, ...]
+) -> lx.AbstractLinearOperator:
+    """The factor for the columns as they are scaled now: the factor itself.
 
-    factor: lx.AbstractLinearOperator
-    change: BlockDiagonal
-
-    def mv(self, vector: Array) -> Array:
-        inner = self.change.mv(vector.astype(self.change.in_structure().dtype))
-        inner = self.factor.mv(inner.astype(self.factor.in_structure().dtype))
-        return self.change.transpose().mv(inner.astype(self.change.in_structure().dtype))
-
-    def as_matrix(self) -> Array:
-        columns = jnp.eye(self.in_size(), dtype=self.in_structure().dtype)
-        return jax.vmap(self.mv, out_axes=1)(columns)
-
-    def transpose(self) -> "Rescaled":
-        return self
-
-    def in_structure(self):
-        return self.change.in_structure()
-
-    def out_structure(self):
-        return self.change.out_structure()
-
-
-def rescaled(stale: Stale, jacobian: BlockJacobian, scales: tuple[Array, ...]) -> Rescaled:
-    """The factor for the columns `C` of now: `T = C_0^-1 C`, and `C = (J'J)_diagonal C^-T`."""
-    change = []
-    for then, gram, now in zip(stale.scales, jacobian.gram_diagonal(), scales, strict=True):
-        change.append(
-            jnp.einsum("nji,njk,nkl->nil", then.astype(gram.dtype), gram, now, precision="highest")
-        )
-    return Rescaled(stale.factor, BlockDiagonal(tuple(change)))
-
-
-for _question in (lx.is_symmetric, lx.is_positive_semidefinite):
-    _question.register(Rescaled, lambda _: True)
-for _question in (lx.is_diagonal, lx.is_tridiagonal, lx.is_negative_semidefinite):
-    _question.register(Rescaled, lambda _: False)
+    Under either scaling the diagonal blocks are 1, so that it is right in them wherever the
+    iteration has come to. Carried to the new scaling, as `T' M T` with `T = C_0^-1 C`, it would
+    bring the old diagonal blocks back: at the start of city10000 that took a factor made at zero
+    residuals 2287 steps of conjugate gradients where this takes 141.
+    """
+    del jacobian, scales
+    return stale.factor
