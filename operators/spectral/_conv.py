@@ -17,8 +17,9 @@ from ._channels import per_channel
 from ._transform import Expansion, Method, from_modes, half_axis, mode_shape, to_modes
 from ._weights import AbstractSpectralWeight, Factorization, make_weight
 
-# More coefficients of an axis than this share of its points are cheaper to have by FFT.
-_MATMUL_SHARE = 1.0
+# More coefficients of an axis than these are quicker to have by FFT, as measured on a CPU for 64
+# to 1024 points, forward and backward: benchmarks/results/neural_operators_transforms.md.
+_MATMUL_COEFFICIENTS = 24
 
 
 class SpectralConv(eqx.Module):
@@ -48,7 +49,9 @@ class SpectralConv(eqx.Module):
     - `complex_data`: whether `x` is complex; all wavenumbers of all axes are then kept.
     - `use_bias`: whether there is a bias, one real number for each output channel.
     - `method`: `"matmul"`, `"fft"` or `"auto"`, for all axes or each; `"auto"` is an FFT where an
-        axis keeps so many modes that it was measured to be faster. All give the same to rounding.
+        axis keeps more than 24 coefficients, from where on it was measured to be faster on a CPU.
+        All give the same to rounding. A batch that is divided among devices, and 16-bit products,
+        want `"matmul"`.
     - `policy`: `params`, `compute` (factors of products) and `output` (sums, and what is kept) of
         a [`jaxsci.precision.Policy`][]. Without one, everything has the dtype of `x`.
     - `dtype`: of the parameters, where there is no policy.
@@ -276,7 +279,7 @@ def _choose(method: Method, coefficients: int, points: Any, new: Any) -> Literal
         return method
     if not (isinstance(points, int) and isinstance(new, int)):
         return "matmul"
-    return "matmul" if coefficients <= _MATMUL_SHARE * max(points, new) else "fft"
+    return "matmul" if coefficients <= _MATMUL_COEFFICIENTS else "fft"
 
 
 def _one_each(name: str, given: Any, kind: type, count: int) -> tuple[Any, ...]:

@@ -267,6 +267,17 @@ def test_kernel_blocks_are_columns_of_the_layer(x64, bases, modes, shape, axis, 
     assert jnp.iscomplexobj(blocks) == (complex_data or any(b.complex for b in others))
 
 
+def test_the_method_is_chosen_by_size_and_can_be_overridden():
+    def methods(modes, **settings):
+        layer = make(1, 1, modes, **settings)
+        return layer.expansion(jnp.float32, (128,) * len(layer.modes)).methods
+
+    assert methods(46) == ("matmul",) and methods(48) == ("fft",)  # 24 and 25 coefficients
+    assert methods((32, 32)) == ("fft", "matmul")
+    assert methods((32, 8), method="matmul") == ("matmul", "matmul")
+    assert methods((8, 8), method=("fft", "auto")) == ("fft", "matmul")
+
+
 def test_more_modes_than_the_grid_holds_are_refused():
     with pytest.raises(ValueError, match="`x` to have .* 9 modes of Fourier along axis 0, got 8"):
         make(1, 1, 9)(jnp.ones((1, 8)))
