@@ -99,7 +99,7 @@ def _inverse_hessian(
     if preconditioner is not None:
         policy = _uniform(force.dtype)
         none = jnp.zeros((), force.dtype)
-        options["preconditioner"] = preconditioner.factor(jacobian, held, none, policy)[0]
+        options["preconditioner"] = preconditioner.factor(jacobian, held, none, policy)
     right = scales.transpose().mv(force)
     operator = lx.FunctionLinearOperator(
         product, jax.eval_shape(lambda: right), lx.positive_semidefinite_tag

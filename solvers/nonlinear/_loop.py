@@ -14,7 +14,7 @@ from ._linear import AbstractLinear, Step
 from ._linearise import Linearisation, jacobian_at_zero, knows_zero, linearise_at
 from ._manifold import as_pairs, retract, retract_pair, split
 from ._method import AbstractMethod, MethodState, bend
-from ._precondition import Preconditioner, Refresh, Stale, needs_refresh, rescaled
+from ._precondition import Preconditioner, Refresh, Stale, needs_refresh
 from ._problem import Problem, Values
 from ._results import MINIMISE_RESULTS, History, Solution
 
@@ -156,9 +156,9 @@ class _Evaluate(eqx.Module):
             if settings.refresh != "always" and knows_zero(self.problem):
                 zero = jacobian_at_zero(self.problem, state.point.values, jacobian.dtype)
                 jacobian = jax.tree.map(lambda a, b: jnp.where(old.made, a, b), jacobian, zero)
-            factor, scales = made.factor(jacobian, self.held, damping, settings.policy)
+            factor = made.factor(jacobian, self.held, damping, settings.policy)
             none = jnp.full((), -1, jnp.int32)
-            return Stale(factor, scales, none, none, state.cost, jnp.asarray(True))
+            return Stale(factor, none, none, state.cost, jnp.asarray(True))
 
         refresh = needs_refresh(old, state.cost, settings.refresh)
         return jax.lax.cond(refresh, again, lambda: old)
@@ -201,9 +201,9 @@ def initial(prepared: Prepared) -> State:
             jnp.zeros((), at.jacobian.dtype),
             settings.policy,
         )
-        factor, scales = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+        factor = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
         none = jnp.full((), -1, jnp.int32)
-        stale = Stale(factor, scales, none, none, jnp.zeros((), cost_dtype), jnp.asarray(False))
+        stale = Stale(factor, none, none, jnp.zeros((), cost_dtype), jnp.asarray(False))
     columns = at.jacobian.dtype
     inf, zero = jnp.asarray(jnp.inf, cost_dtype), jnp.zeros((), cost_dtype)
     count = jnp.zeros((), jnp.int32)
@@ -298,7 +298,7 @@ def _solve(state: State, evaluate: _Evaluate, prepared: Prepared) -> State:
 
     def solve() -> tuple[Step, Stale | None]:
         stale = evaluate.factor(state, damping)
-        inverse = None if stale is None else rescaled(stale, jacobian, scales)
+        inverse = None if stale is None else stale.factor
         step = prepared.linear.solve(scaled, residual, damping, policy, method.stopping, inverse)
         if stale is not None:
             first = jnp.where(stale.steps < 0, step.steps, stale.steps)

@@ -42,11 +42,16 @@ class Preconditioner(eqx.Module):
 
     def factor(
         self, jacobian: BlockJacobian, held: tuple, damping: Array, policy: Policy
-    ) -> tuple[lx.AbstractLinearOperator, tuple[Array, ...]]:
-        """`M ~ (C^-1 J'J C^-T + damping)^-1`, and `C^-T`."""
-        scales = block_scaling(jacobian, held)
-        gram = jacobian.scale_columns(scales).gram(self.pattern)
-        return self.plan.factor(gram, policy=policy, damping=damping), scales
+    ) -> lx.AbstractLinearOperator:
+        """`M ~ (C^-1 J'J C^-T + damping)^-1`, in columns whose diagonal blocks are 1.
+
+        It serves as it is where the iteration has come to, though `C` is another there. Carried to
+        the new scaling, as `T' M T` with `T = C_0^-1 C`, it would bring the old diagonal blocks
+        back: at the start of city10000 that took a factor made at zero residuals 2287 steps of
+        conjugate gradients where this takes 141.
+        """
+        gram = jacobian.scale_columns(block_scaling(jacobian, held)).gram(self.pattern)
+        return self.plan.factor(gram, policy=policy, damping=damping)
 
 
 def plan_preconditioner(problem: Problem, settings: Plannable) -> Preconditioner:
@@ -94,14 +99,13 @@ def _pairs(problem: Problem) -> tuple[np.ndarray, np.ndarray]:
 
 
 class Stale(NamedTuple):
-    """A factor, the scaling that it was made under, and what it was worth then.
+    """A factor, and what it was worth when it was made.
 
     - `steps`: of the first solve with it (-1 before); `last`: of the latest.
     - `cost`: when it was made.
     """
 
     factor: lx.AbstractLinearOperator
-    scales: tuple[Array, ...]
     steps: Array
     last: Array
     cost: Array
@@ -118,17 +122,3 @@ def needs_refresh(stale: Stale, cost: Array, refresh: Refresh) -> Array:
     # A factor of the start (or of zero residuals) need not fit where the iteration has come to.
     doubled = (stale.steps >= 0) & (stale.last > 2 * stale.steps)
     return ~stale.made | doubled | (cost < 0.1 * stale.cost)
-
-
-def rescaled(
-    stale: Stale, jacobian: BlockJacobian, scales: tuple[Array, ...]
-) -> lx.AbstractLinearOperator:
-    """The factor for the columns as they are scaled now: the factor itself.
-
-    Under either scaling the diagonal blocks are 1, so that it is right in them wherever the
-    iteration has come to. Carried to the new scaling, as `T' M T` with `T = C_0^-1 C`, it would
-    bring the old diagonal blocks back: at the start of city10000 that took a factor made at zero
-    residuals 2287 steps of conjugate gradients where this takes 141.
-    """
-    del jacobian, scales
-    return stale.factor
