@@ -55,7 +55,8 @@ def test_derivatives_of_channel_products(x64):
         y = jax.vmap(lambda x: mix_channels(weight, x))(x)
         return jnp.sin(jax.vmap(lambda y: per_channel(numbers, y) * y)(y)).sum()
 
-    check_grads(f, (weight, numbers, x), 2)
+    check_grads(f, (weight, numbers, x), 2, modes=["rev"])
+    check_grads(f, (weight, numbers, x), 1, modes=["fwd"])
     per_sample = jax.jit(jax.vmap(jax.grad(lambda w, x: mix_channels(w, x).sum()), (None, 0)))
     np.testing.assert_allclose(per_sample(weight, x)[:, 0], x.sum(-1), atol=1e-13)
 

@@ -125,8 +125,11 @@ BASES = [
 ]
 
 
-@pytest.mark.parametrize("bases", BASES, ids=str)
-@pytest.mark.parametrize("complex_data", [False, True])
+@pytest.mark.parametrize(
+    "bases, complex_data",
+    [*((b, False) for b in BASES), (BASES[0], True), (BASES[2], True)],
+    ids=str,
+)
 def test_any_basis_on_any_axis(x64, bases, complex_data):
     d = len(bases)
     x, modes = field(2, *(7, 8, 6)[:d], complex_data=complex_data), (5, 4, 3)[:d]
@@ -166,7 +169,7 @@ def test_factorised_weights(x64, factorization):
     np.testing.assert_allclose(dense, expected, atol=1e-12 * np.abs(expected).max())
 
 
-@pytest.mark.parametrize("factorization", [None, "tucker", "cp", "tt"])
+@pytest.mark.parametrize("factorization", [None, "tucker", "tt"])
 def test_weights_have_the_standard_deviation_of_the_reference(factorization):
     @jax.jit
     @jax.vmap
@@ -235,8 +238,11 @@ KERNELS = [
 ]
 
 
-@pytest.mark.parametrize("bases, modes, shape, axis", KERNELS, ids=str)
-@pytest.mark.parametrize("complex_data", [False, True])
+@pytest.mark.parametrize(
+    "bases, modes, shape, axis, complex_data",
+    [*((*case, False) for case in KERNELS), *((*KERNELS[i], True) for i in (0, 4, 7))],
+    ids=str,
+)
 def test_kernel_blocks_are_columns_of_the_layer(x64, bases, modes, shape, axis, complex_data):
     settings = {"bases": bases, "complex_data": complex_data, "use_bias": False}
     layer, points = make(2, 3, modes, **settings), (0, 2, -1)
