@@ -9,6 +9,7 @@ solution alike.
 import argparse
 import dataclasses
 import importlib
+import json
 import tempfile
 import time
 from collections.abc import Callable
@@ -17,7 +18,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from timing import Measurement, report
+from timing import RESULTS, Measurement, report
 
 from jaxsci.experiments import SlamResult, SlamSettings, optimise_graph
 from jaxsci.solvers.slam import PoseGraph, chordal, odometry, read_g2o, sphere, write_g2o
@@ -167,30 +168,36 @@ def second_graph() -> Measurement:
     return Measurement(what, seconds[1], "s", "lower", 0.5)
 
 
+def kept(name: str) -> list[Measurement]:
+    """The rows of a graph that an earlier run has measured, for `--only` others."""
+    file = RESULTS / "pose_graphs.json"
+    rows = json.loads(file.read_text()) if file.exists() else []
+    return [
+        Measurement(**row) for row in rows if row["metric"].startswith((f"{name},", f"{name}:"))
+    ]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--only", nargs="*", choices=GRAPHS, default=list(GRAPHS))
     parser.add_argument("--repeats", type=int, default=5)
     arguments = parser.parse_args()
-    rows = [second_graph()]
+    rows = {"": [second_graph()]} | {name: kept(name) for name in GRAPHS}
     for name in arguments.only:
-        found = compare(name, arguments.folder, arguments.repeats)
-        for row in found:
-            print(f"{row.metric}: {row.value:.4g} {row.unit}", flush=True)
-        rows += found
-    print(
-        report(
+        rows[name] = compare(name, arguments.folder, arguments.repeats)
+        # After each graph: a run that is stopped leaves what it has.
+        table = report(
             "pose_graphs",
             "Pose graphs against GTSAM",
             "python benchmarks/pose_graphs.py FOLDER",
-            rows,
+            [row for found in rows.values() for row in found],
             "Both start from the same file, hold the first pose and stop at a relative 1e-10; "
             "times are medians of runs in turn, compilation apart. Conjugate gradients have a "
             "complete factor in the dtype of the policy unless another preconditioner is named. "
             "`pose_graph`: triangular solves in half precision; `bundle_adjustment`: products.",
         )
-    )
+        print(table, flush=True)
 
 
 if __name__ == "__main__":
