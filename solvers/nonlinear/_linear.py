@@ -1,6 +1,7 @@
 """How the linear least-squares problem of each iteration is solved."""
 
 import abc
+import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -52,11 +53,15 @@ class Iterative(AbstractLinear):
     - `max_steps`: of conjugate gradients, per system.
     - `stopping`: `"energy"`, `"gradient"` or `"preconditioned"`, the norm that `rtol` is of; by
         default `"preconditioned"` with a complete factor, else the method's.
+    - `polish`: how many steps follow whose products have all bits of the gradient, if the policy
+        stores the Jacobian in fewer. A direction along which `J` is nearly zero is far from zero
+        for a rounded `J`: without these steps it is hardly moved in, and seems to be at rest.
     """
 
     rtol: float = 1e-2
     max_steps: int = eqx.field(static=True, default=1000)
     stopping: Stopping | None = eqx.field(static=True, default=None)
+    polish: int = eqx.field(static=True, default=2)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
         # What is left below this is rounding: to go on would follow it into directions that
@@ -75,6 +80,22 @@ class Iterative(AbstractLinear):
             stopping=stopping if self.stopping is None else self.stopping,
             record=False,
         )
+        value, steps = out.value, out.steps
+        if self.polish and policy.dtype("matrix").itemsize < gradient.dtype.itemsize:
+            roles = dict.fromkeys(("matrix", "product", "krylov"), gradient.dtype.name)
+            more = cgnr(
+                jacobian,
+                -residual,
+                preconditioner=preconditioner,
+                damping=damping,
+                policy=dataclasses.replace(policy, **roles),
+                rtol=0.0,
+                atol=rounding,
+                max_steps=self.polish,
+                y0=value.astype(gradient.dtype),
+                record=False,
+            )
+            value, steps = more.value, steps + more.steps
         result = MINIMISE_RESULTS.linear_breakdown
         for theirs, ours in (
             (CGNR_RESULTS.successful, MINIMISE_RESULTS.successful),
@@ -82,7 +103,7 @@ class Iterative(AbstractLinear):
             (CGNR_RESULTS.no_curvature, MINIMISE_RESULTS.singular),
         ):
             result = MINIMISE_RESULTS.where(out.result == theirs, ours, result)
-        return Step(out.value, out.steps, result)
+        return Step(value, steps, result)
 
 
 class Dense(AbstractLinear):

@@ -1,5 +1,6 @@
 """Nonlinear least squares on manifolds."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -143,7 +144,7 @@ def prepare(
         preconditioner = plan_preconditioner(problem, preconditioner)
     complete = preconditioner is not None and isinstance(preconditioner.plan, CompletePlan)
     if complete and isinstance(solver, Iterative) and solver.stopping is None:
-        solver = Iterative(solver.rtol, solver.max_steps, "preconditioned")
+        solver = dataclasses.replace(solver, stopping="preconditioned")
     if refresh is None:
         refresh = "always" if complete else "auto"
     return Prepared(

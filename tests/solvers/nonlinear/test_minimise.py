@@ -12,7 +12,9 @@ from jaxsci.solvers.nonlinear import (
     MINIMISE_RESULTS,
     SE2,
     DogLeg,
+    Euclidean,
     Factors,
+    Iterative,
     LevenbergMarquardt,
     Problem,
     Variables,
@@ -21,7 +23,7 @@ from jaxsci.solvers.nonlinear import (
     linearise,
     minimise,
 )
-from jaxsci.solvers.preconditioners import IncompleteCholesky
+from jaxsci.solvers.preconditioners import CompleteCholesky, IncompleteCholesky
 
 N = 8
 MOTION = SE2()
@@ -141,6 +143,49 @@ def test_mixed_policies_meet_the_float64_cost(x64):
         solution = minimise(problem, x0, policy=policy)
         assert solution.values["poses"].dtype == jnp.float64
         assert abs(float(cost(problem, solution.values)) / BEST - 1) < 1e-9
+
+
+def _product(a, b, slopes):
+    return slopes[:1] * b - slopes[1:] * a
+
+
+def _pull(x, weight):
+    return weight * (x - 1)
+
+
+def test_rounded_products_do_not_hide_a_weak_direction(x64):
+    # x_k+1 = c_k x_k leaves one direction, held by a weak pull on the first alone. In half
+    # precision the c_k are others, and the direction looks a thousand times as stiff.
+    n, weak = 60, 1e-3
+    slopes = 1 + 0.1 * np.random.default_rng(0).random((n - 1, 2))
+    pairs = np.stack([np.arange(n - 1), np.arange(1, n)], axis=1)
+    problem = Problem(
+        {"x": Variables(Euclidean(1), n)},
+        [
+            Factors(_product, ("x", "x"), pairs, slopes),
+            Factors(_pull, ("x",), np.array([[0]]), np.full((1, 1), weak)),
+            Factors(_pull, ("x",), np.array([[n - 1]]), np.full((1, 1), weak)),
+        ],
+    )
+    rows = np.zeros((n + 1, n))
+    for k, (up, down) in enumerate(slopes):
+        rows[k, k + 1], rows[k, k] = up, -down
+    rows[n - 1, 0] = rows[n, n - 1] = weak
+    right = np.r_[np.zeros(n - 1), weak, weak]
+    best = np.linalg.lstsq(rows, right)[0]
+    policy = "bundle_adjustment,residual=f64,update=f64"
+    error = {}
+    for polish in (0, 2):
+        solution = minimise(
+            problem,
+            {"x": np.zeros((n, 1))},
+            linear=Iterative(max_steps=100, polish=polish),
+            preconditioner=CompleteCholesky(),
+            policy=policy,
+            throw=False,
+        )
+        error[polish] = np.abs(solution.to_numpy()["x"][:, 0] - best).max()
+    assert error[2] < 1e-6 and error[0] > 1e-3
 
 
 TRACED = []

@@ -16,7 +16,7 @@ from jaxsci.solvers.nonlinear import (
     between,
     minimise,
 )
-from jaxsci.solvers.preconditioners import IncompleteCholesky
+from jaxsci.solvers.preconditioners import CompleteCholesky, IncompleteCholesky
 from jaxsci.solvers.slam import graph_cost, read_g2o
 
 pytestmark = pytest.mark.data
@@ -42,6 +42,18 @@ def test_tiny_grid(data_dir, x64):
 def test_intel_with_a_static_factor(data_dir, policy, x64):
     gap = _gap(
         data_dir, "intel", 22.50211654452, policy=policy, preconditioner=IncompleteCholesky()
+    )
+    assert abs(gap) < 1e-7
+
+
+@pytest.mark.slow
+def test_intel_with_half_precision_products(data_dir, x64):
+    gap = _gap(
+        data_dir,
+        "intel",
+        22.50211654452,
+        policy="bundle_adjustment,residual=f64,update=f64",
+        preconditioner=CompleteCholesky(),
     )
     assert abs(gap) < 1e-7
 
