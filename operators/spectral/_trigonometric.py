@@ -1,5 +1,6 @@
 """Sines and cosines: functions that satisfy a homogeneous condition at each end by themselves."""
 
+import abc
 import dataclasses
 from typing import Any, Literal, TypeAlias
 
@@ -13,9 +14,41 @@ from ._basis import AbstractSpectralBasis, as_float, float_range
 Samples: TypeAlias = Literal["ends", "centres"]
 
 
+class _AbstractTrigonometric(AbstractSpectralBasis):
+    """`sin(q pi x / 2)` or `cos(q pi x / 2)`, for whole numbers `q` of quarter waves."""
+
+    samples: Samples
+
+    @property
+    @abc.abstractmethod
+    def even(self) -> bool:
+        """Whether the functions are cosines."""
+
+    @abc.abstractmethod
+    def quarters(self, modes: int) -> np.ndarray:
+        """The `q` of as many functions."""
+
+    def coordinates(self, points: Any, xp: Any = np) -> Any:
+        j, count = float_range(points, xp), as_float(points, xp)
+        return j / (count - 1) if self.samples == "ends" else (j + 0.5) / count
+
+    def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
+        return _projection(self.samples, self.quarters(modes), self.even, points, xp)
+
+    def synthesis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
+        return _functions(self.samples, self.quarters(modes), self.even, points, xp).T
+
+    def fast_analysis(self, values: Array, modes: int, half: bool = False) -> Array:
+        return _fast_analysis(self.samples, self.quarters(modes), self.even, values)
+
+    def fast_synthesis(self, coefficients: Array, points: int, half: bool = False) -> Array:
+        quarters = self.quarters(coefficients.shape[-1])
+        return _fast_synthesis(self.samples, quarters, self.even, coefficients, points)
+
+
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Sine(AbstractSpectralBasis):
+class Sine(_AbstractTrigonometric):
     """`sin(k pi x)`, `k = 1 .. n`: functions that are 0 at both ends (homogeneous Dirichlet).
 
     **Arguments:**
@@ -37,32 +70,23 @@ class Sine(AbstractSpectralBasis):
     def __post_init__(self):
         _check_samples(self)
 
-    def coordinates(self, points: Any, xp: Any = np) -> Any:
-        return _coordinates(self.samples, points, xp)
-
     def limit(self, points: Any) -> Any:
         return points - 2 if self.samples == "ends" else points
 
     def wavenumbers(self, modes: int, half: bool = False) -> np.ndarray:
         return np.arange(1, modes + 1)
 
-    def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        return _projection(self.samples, 2 * self.wavenumbers(modes), False, points, xp)
+    @property
+    def even(self) -> bool:
+        return False
 
-    def synthesis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        return _functions(self.samples, 2 * self.wavenumbers(modes), False, points, xp).T
-
-    def fast_analysis(self, values: Array, modes: int, half: bool = False) -> Array:
-        return _fast_analysis(self.samples, 2 * self.wavenumbers(modes), False, values)
-
-    def fast_synthesis(self, coefficients: Array, points: int, half: bool = False) -> Array:
-        quarters = 2 * self.wavenumbers(coefficients.shape[-1])
-        return _fast_synthesis(self.samples, quarters, False, coefficients, points)
+    def quarters(self, modes: int) -> np.ndarray:
+        return 2 * self.wavenumbers(modes)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Cosine(AbstractSpectralBasis):
+class Cosine(_AbstractTrigonometric):
     """`cos(k pi x)`, `k = 0 .. n - 1`: functions of slope 0 at both ends (homogeneous Neumann).
 
     **Arguments:** `samples`, **raises:** as [`jaxsci.operators.spectral.Sine`][].
@@ -80,32 +104,23 @@ class Cosine(AbstractSpectralBasis):
     def __post_init__(self):
         _check_samples(self)
 
-    def coordinates(self, points: Any, xp: Any = np) -> Any:
-        return _coordinates(self.samples, points, xp)
-
     def limit(self, points: Any) -> Any:
         return points
 
     def wavenumbers(self, modes: int, half: bool = False) -> np.ndarray:
         return np.arange(modes)
 
-    def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        return _projection(self.samples, 2 * self.wavenumbers(modes), True, points, xp)
+    @property
+    def even(self) -> bool:
+        return True
 
-    def synthesis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        return _functions(self.samples, 2 * self.wavenumbers(modes), True, points, xp).T
-
-    def fast_analysis(self, values: Array, modes: int, half: bool = False) -> Array:
-        return _fast_analysis(self.samples, 2 * self.wavenumbers(modes), True, values)
-
-    def fast_synthesis(self, coefficients: Array, points: int, half: bool = False) -> Array:
-        quarters = 2 * self.wavenumbers(coefficients.shape[-1])
-        return _fast_synthesis(self.samples, quarters, True, coefficients, points)
+    def quarters(self, modes: int) -> np.ndarray:
+        return 2 * self.wavenumbers(modes)
 
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class QuarterWave(AbstractSpectralBasis):
+class QuarterWave(_AbstractTrigonometric):
     """Functions that are 0 at one end and of slope 0 at the other, `k = 0 .. n - 1`.
 
     `sin((k + 1/2) pi x)` where `zero` is `"left"`, `cos((k + 1/2) pi x)` where it is `"right"`.
@@ -136,30 +151,18 @@ class QuarterWave(AbstractSpectralBasis):
             )
         _check_samples(self)
 
-    def coordinates(self, points: Any, xp: Any = np) -> Any:
-        return _coordinates(self.samples, points, xp)
-
     def limit(self, points: Any) -> Any:
         return points - 1 if self.samples == "ends" else points
 
     def wavenumbers(self, modes: int, half: bool = False) -> np.ndarray:
         return np.arange(modes)
 
-    def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        quarters, even = 2 * self.wavenumbers(modes) + 1, self.zero == "right"
-        return _projection(self.samples, quarters, even, points, xp)
+    @property
+    def even(self) -> bool:
+        return self.zero == "right"
 
-    def synthesis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        quarters, even = 2 * self.wavenumbers(modes) + 1, self.zero == "right"
-        return _functions(self.samples, quarters, even, points, xp).T
-
-    def fast_analysis(self, values: Array, modes: int, half: bool = False) -> Array:
-        quarters, even = 2 * self.wavenumbers(modes) + 1, self.zero == "right"
-        return _fast_analysis(self.samples, quarters, even, values)
-
-    def fast_synthesis(self, coefficients: Array, points: int, half: bool = False) -> Array:
-        quarters = 2 * self.wavenumbers(coefficients.shape[-1]) + 1
-        return _fast_synthesis(self.samples, quarters, self.zero == "right", coefficients, points)
+    def quarters(self, modes: int) -> np.ndarray:
+        return 2 * self.wavenumbers(modes) + 1
 
 
 def _check_samples(basis: Any) -> None:
@@ -168,11 +171,6 @@ def _check_samples(basis: Any) -> None:
             f"`{type(basis).__name__}(samples=...)`: expected 'ends' or 'centres', got "
             f"{basis.samples!r}"
         )
-
-
-def _coordinates(samples: Samples, points: Any, xp: Any) -> Any:
-    j, count = float_range(points, xp), as_float(points, xp)
-    return j / (count - 1) if samples == "ends" else (j + 0.5) / count
 
 
 def _intervals(samples: Samples, points: Any) -> Any:
