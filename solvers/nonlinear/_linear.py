@@ -83,6 +83,12 @@ class Iterative(AbstractLinear):
         value, steps = out.value, out.steps
         if self.polish and policy.dtype("matrix").itemsize < gradient.dtype.itemsize:
             roles = dict.fromkeys(("matrix", "product", "krylov"), gradient.dtype.name)
+            # The best multiple first: where rounding has spoiled all of it, none.
+            value = value.astype(gradient.dtype)
+            image = jacobian.mv(value)
+            curvature = jnp.vdot(image, image) + damping * jnp.vdot(value, value)
+            along = -jnp.vdot(gradient, value) / jnp.where(curvature > 0, curvature, 1)
+            value = jnp.where(jnp.isfinite(along), along, 0) * value
             more = cgnr(
                 jacobian,
                 -residual,
@@ -92,7 +98,7 @@ class Iterative(AbstractLinear):
                 rtol=0.0,
                 atol=rounding,
                 max_steps=self.polish,
-                y0=value.astype(gradient.dtype),
+                y0=value,
                 record=False,
             )
             value, steps = more.value, steps + more.steps
