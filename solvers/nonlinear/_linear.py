@@ -1,7 +1,6 @@
 """How the linear least-squares problem of each iteration is solved."""
 
 import abc
-import dataclasses
 from typing import NamedTuple
 
 import equinox as eqx
@@ -64,10 +63,7 @@ class Iterative(AbstractLinear):
     polish: int = eqx.field(static=True, default=2)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
-        # What is left below this is rounding: to go on would follow it into directions that
-        # nothing determines.
         gradient = jacobian.transpose_mv(residual)
-        rounding = 32 * jnp.finfo(gradient.dtype).eps * jnp.sqrt(jnp.vdot(gradient, gradient))
         out = cgnr(
             jacobian,
             -residual,
@@ -75,33 +71,15 @@ class Iterative(AbstractLinear):
             damping=damping,
             policy=policy,
             rtol=self.rtol,
-            atol=rounding,
+            atol=rounding_of(gradient),
             max_steps=self.max_steps,
             stopping=stopping if self.stopping is None else self.stopping,
             record=False,
         )
         value, steps = out.value, out.steps
         if self.polish and policy.dtype("matrix").itemsize < gradient.dtype.itemsize:
-            roles = dict.fromkeys(("matrix", "product", "krylov"), gradient.dtype.name)
-            # The best multiple first: where rounding has spoiled all of it, none.
-            value = value.astype(gradient.dtype)
-            image = jacobian.mv(value)
-            curvature = jnp.vdot(image, image) + damping * jnp.vdot(value, value)
-            along = -jnp.vdot(gradient, value) / jnp.where(curvature > 0, curvature, 1)
-            value = jnp.where(jnp.isfinite(along), along, 0) * value
-            more = cgnr(
-                jacobian,
-                -residual,
-                preconditioner=preconditioner,
-                damping=damping,
-                policy=dataclasses.replace(policy, **roles),
-                rtol=0.0,
-                atol=rounding,
-                max_steps=self.polish,
-                y0=value,
-                record=False,
-            )
-            value, steps = more.value, steps + more.steps
+            value, more = polished(jacobian, residual, damping, value, preconditioner, self.polish)
+            steps = steps + more
         result = MINIMISE_RESULTS.linear_breakdown
         for theirs, ours in (
             (CGNR_RESULTS.successful, MINIMISE_RESULTS.successful),
@@ -110,6 +88,43 @@ class Iterative(AbstractLinear):
         ):
             result = MINIMISE_RESULTS.where(out.result == theirs, ours, result)
         return Step(value, steps, result)
+
+
+def polished(
+    jacobian: BlockJacobian,
+    residual: Array,
+    damping: Array,
+    value: Array,
+    inverse: lx.AbstractLinearOperator | None,
+    steps: int,
+) -> tuple[Array, Array]:
+    """A rough solution after a few steps of CG with all bits of `J`, and how many they were."""
+    dtype = jacobian.dtype
+    gradient, value = jacobian.transpose_mv(residual), value.astype(dtype)
+    # The best multiple first: where rounding has spoiled all of it, none.
+    image = jacobian.mv(value)
+    curvature = jnp.vdot(image, image) + damping * jnp.vdot(value, value)
+    along = -jnp.vdot(gradient, value) / jnp.where(curvature > 0, curvature, 1)
+    out = cgnr(
+        jacobian,
+        -residual,
+        preconditioner=inverse,
+        damping=damping,
+        rtol=0.0,
+        atol=rounding_of(gradient),
+        max_steps=steps,
+        y0=jnp.where(jnp.isfinite(along), along, 0) * value,
+        record=False,
+    )
+    return out.value, out.steps
+
+
+def rounding_of(gradient: Array) -> Array:
+    """The size of a gradient below which there is rounding alone.
+
+    To go on would follow it into directions that nothing determines.
+    """
+    return 32 * jnp.finfo(gradient.dtype).eps * jnp.sqrt(jnp.vdot(gradient, gradient))
 
 
 class Dense(AbstractLinear):
@@ -145,6 +160,9 @@ class Direct(AbstractLinear):
         [`jaxsci.solvers.linear.SparseCholesky`][] (default).
     - `plan`: that phase, if it is done already ([`jaxsci.solvers.nonlinear.plan_preconditioner`][]
         with the same settings).
+
+    In float32 two steps of CG follow, with the factor as the preconditioner: the factor is of
+    `J'J`, whose condition is that of `J` squared.
     """
 
     settings: Plannable | None = None
@@ -167,11 +185,16 @@ class Direct(AbstractLinear):
             lambda H: H.diagonal, H, jnp.where((eye > 0) & (H.diagonal == 0), 1, H.diagonal)
         )
         gradient = jacobian.transpose_mv(residual)
-        value = self.plan.plan.factor(H, damping=damping).mv(-gradient)
+        inverse = self.plan.plan.factor(H, damping=damping)
+        value, steps = inverse.mv(-gradient), jnp.zeros((), jnp.int32)
+        rounding = len(value) * jnp.finfo(value.dtype).eps
+        if value.dtype != jnp.float64:
+            value, steps = polished(jacobian, residual, damping, value, inverse, 2)
+            # The steps have found a curvature above zero along each direction.
+            rounding = 0.0
         # The curvature along the step, of a matrix with unit diagonal: a lost pivot shows there.
         along, length = -jnp.vdot(gradient, value), jnp.vdot(value, value)
-        rounding = len(value) * jnp.finfo(value.dtype).eps
         sound = jnp.isfinite(value).all() & ((along > rounding * length) | (along == 0))
         R = MINIMISE_RESULTS
         result = R.where(sound, R.successful, R.singular)
-        return Step(jnp.where(sound, value, 0), jnp.zeros((), jnp.int32), result)
+        return Step(jnp.where(sound, value, 0), steps, result)

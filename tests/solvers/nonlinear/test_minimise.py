@@ -24,6 +24,7 @@ from jaxsci.solvers.nonlinear import (
     minimise,
 )
 from jaxsci.solvers.preconditioners import CompleteCholesky, IncompleteCholesky
+from jaxsci.solvers.slam import manhattan, to_problem, to_values
 
 N = 8
 MOTION = SE2()
@@ -321,3 +322,16 @@ def test_half_precision_residuals_are_never_called_a_success():
     assert solution.result == MINIMISE_RESULTS.unresolved
     with pytest.raises(RuntimeError, match="dtype so narrow that their rounding hides"):
         minimise(problem, x0, policy="naive_half")
+
+
+@pytest.mark.parametrize("method", [None, LevenbergMarquardt()])
+def test_a_factor_in_float32_solves_what_it_cannot_hold(method):
+    # The weakest directions of a long drive are below the rounding of J'J.
+    graph = manhattan(200, seed=0)
+    solution = minimise(to_problem(graph), to_values(graph), method=method, linear="cholesky")
+    with jax.enable_x64(True):
+        best = minimise(to_problem(graph), to_values(graph), linear="cholesky")
+        poses = jnp.asarray(solution.to_numpy()["poses"])
+        reached = float(cost(to_problem(graph), {"poses": poses}))
+    assert int(solution.steps) < 20
+    assert abs(reached / float(best.cost) - 1) < 1e-6
