@@ -59,7 +59,7 @@ LOOSE = ("intel", "sphere2500", "city10000", "torus3D")
 WAYS = {
     "double": Way({"policy": "double"}, time=4.0),
     "single": Way({"policy": "single"}, time=4.0),
-    "pose_graph": Way({"policy": "pose_graph"}, cost=1e-7),
+    "pose_graph": Way({"policy": "pose_graph"}, (*LOOSE, "parking-garage"), cost=1e-7),
     "bundle_adjustment": Way({"policy": "bundle_adjustment"}, LOOSE, cost=1e-6),
     "double, direct": Way({"policy": "double", "linear": "cholesky"}, time=2.5),
     "single, IC0": Way({"policy": "single", "preconditioner": "ic0"}, LOOSE),
