@@ -1,0 +1,9 @@
+"""Random problems with exact or checked solutions, as data for neural operators."""
+
+from ._abstract import AbstractFamily as AbstractFamily
+from ._abstract import FaceKind as FaceKind
+from ._abstract import FaceName as FaceName
+from ._abstract import Sample as Sample
+from ._heat import HeatNeumann as HeatNeumann
+from ._stokes import StokesSecond as StokesSecond
+from ._table import FAMILIES as FAMILIES

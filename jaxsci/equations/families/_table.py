@@ -1,0 +1,8 @@
+"""The families by name."""
+
+from ._abstract import AbstractFamily
+from ._heat import HeatNeumann
+from ._stokes import StokesSecond
+
+FAMILIES: dict[str, type[AbstractFamily]] = {cls.name: cls for cls in (HeatNeumann, StokesSecond)}
+"""The classes of families by their names, as the command line has them."""
