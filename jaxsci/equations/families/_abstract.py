@@ -1,4 +1,4 @@
-"""What a family of functions is: random problems of one equation, for a neural operator to learn."""
+"""What a family of functions is: random problems of one equation, for an operator to learn."""
 
 import abc
 import math

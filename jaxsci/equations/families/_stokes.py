@@ -155,7 +155,7 @@ class StokesSecond(AbstractFamily):
         inputs = [start]
         if self.hard:
             inputs.append(jnp.full(self.shape, jnp.log10(parameters[0])))
-        values = {("x", "low"): u[..., 0], ("x", "high"): u[..., -1]}
+        values: dict[FaceName, Array] = {("x", "low"): u[..., 0], ("x", "high"): u[..., -1]}
         return Sample(jnp.stack(inputs), u, values, parameters)
 
 
