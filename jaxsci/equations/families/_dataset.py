@@ -67,7 +67,8 @@ def make_dataset(
     """
     if not isinstance(family, AbstractFamily):
         raise TypeError(
-            f"`make_dataset(family=...)`: expected a family such as `StokesSecond()`, got {family!r}"
+            "`make_dataset(family=...)`: expected a family such as `StokesSecond()`, got "
+            f"{family!r}"
         )
     check_count("make_dataset", "functions", functions, 1)
     check_count("make_dataset", "seed", seed, 0)
