@@ -227,7 +227,8 @@ def _piece(
 ) -> tuple[Pair, Array]:
     """The least negative exponent on a piece, times `2 nu`, and the integral relative to it.
 
-    `low` and `high` are the ends seen from the peak, in units of `sqrt(4 nu t)`; `None` is infinity.
+    `low` and `high` are the ends seen from the peak, in units of `sqrt(4 nu t)`; `None` is
+    infinity.
     """
     below = 0.0 if low is None else erfc(jnp.maximum(-low, 0))
     above = 0.0 if high is None else erfc(jnp.maximum(high, 0))

@@ -1,11 +1,12 @@
 """The families by name."""
 
 from ._abstract import AbstractFamily
+from ._burgers_periodic import BurgersPeriodic
 from ._burgers_riemann import BurgersRiemann
 from ._heat import HeatNeumann
 from ._stokes import StokesSecond
 
 FAMILIES: dict[str, type[AbstractFamily]] = {
-    cls.name: cls for cls in (HeatNeumann, StokesSecond, BurgersRiemann)
+    cls.name: cls for cls in (HeatNeumann, StokesSecond, BurgersRiemann, BurgersPeriodic)
 }
 """The classes of families by their names, as the command line has them."""
