@@ -11,3 +11,4 @@ from ._dataset import make_dataset as make_dataset
 from ._heat import HeatNeumann as HeatNeumann
 from ._stokes import StokesSecond as StokesSecond
 from ._table import FAMILIES as FAMILIES
+from ._wave import WaveNeumann as WaveNeumann

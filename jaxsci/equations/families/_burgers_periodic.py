@@ -87,8 +87,8 @@ class BurgersPeriodic(AbstractFamily):
         least = self.viscosities[0] if self.hard else self.viscosity
         if not 1e-3 <= least * self.time <= 1:
             raise ValueError(
-                f"`{where}(...)`: expected viscosity * time of 0.001 to 1, got {least * self.time}; "
-                "the weights of a smaller one underflow in float32"
+                f"`{where}(...)`: expected viscosity * time of 0.001 to 1, got "
+                f"{least * self.time}; the weights of a smaller one underflow in float32"
             )
 
     @property
