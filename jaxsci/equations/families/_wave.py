@@ -180,10 +180,11 @@ class WaveNeumann(AbstractFamily):
         if self.hard:
             inputs.append(self.velocity(parameters, np.zeros(1), x, x)[0])
             inputs.append(jnp.full((self.points, self.points), parameters[0]))
-            ends = {"low": np.zeros(1), "high": np.ones(1)}
-            for side, end in ends.items():
-                values["x", side] = self.slope(parameters, "x", t, end, x)[:, 0][None]
-                values["y", side] = self.slope(parameters, "y", t, x, end)[:, :, 0][None]
+            ends = np.array([0.0, 1.0])
+            along_x = self.slope(parameters, "x", t, ends, x)[None]
+            along_y = self.slope(parameters, "y", t, x, ends)[None]
+            values["x", "low"], values["x", "high"] = along_x[:, :, 0], along_x[:, :, 1]
+            values["y", "low"], values["y", "high"] = along_y[..., 0], along_y[..., 1]
         spread = jnp.broadcast_to(jnp.stack(inputs)[:, None], (len(inputs), *self.shape))
         return Sample(spread, both[None, 1:], values, parameters)
 
@@ -199,7 +200,7 @@ class WaveNeumann(AbstractFamily):
     ) -> Array:
         dtype = parameters.dtype
         if not self.hard:
-            c = jnp.asarray(self.speed, dtype)
+            c, plane = jnp.asarray(self.speed, dtype), None
             swings, count = jnp.zeros((2, 2, 2), dtype).at[0, 1, 1].set(parameters[0]), 2
         else:
             c = parameters[0]
@@ -221,7 +222,7 @@ class WaveNeumann(AbstractFamily):
             for axis, p in (("x", x), ("y", y))
         ]
         u = contract(contract(amplitude, shapes[0], ([1], [0])), shapes[1], ([1], [0]))
-        if not self.hard:
+        if plane is None:
             return u
 
         def passing(size: Array, along_x: Array, along_y: Array, phase: Array) -> Array:
