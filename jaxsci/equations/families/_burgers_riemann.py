@@ -56,8 +56,9 @@ class BurgersRiemann(AbstractFamily):
         >>> import jax.numpy as jnp
         >>> from jaxsci.equations.families import BurgersRiemann
         >>> family = BurgersRiemann(points=5, steps=2, viscosity=0.002, time=0.5)
-        >>> family.sample(jnp.array([1.0, 0.0])).outputs[0, -1]  # the shock is at 3/4
-        Array([1. , 1. , 1. , 0.5, 0. ], dtype=float32)
+        >>> u = family.sample(jnp.array([1.0, 0.0])).outputs[0, -1]
+        >>> print(u.round(3))  # the shock is at 3/4
+        [1.  1.  1.  0.5 0. ]
     """
 
     points: int = eqx.field(default=128, static=True, kw_only=True)

@@ -59,9 +59,9 @@ def make_dataset(
     !!! example
         >>> import tempfile
         >>> from jaxsci.equations.families import StokesSecond, make_dataset
-        >>> folder = tempfile.TemporaryDirectory()
         >>> family = StokesSecond(points=32, steps=4)
-        >>> data = make_dataset(family, 60, folder=folder.name, progress=False)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     data = make_dataset(family, 60, folder=folder, progress=False)
         >>> data.outputs.shape
         (60, 1, 4, 32)
     """
