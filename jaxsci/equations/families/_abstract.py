@@ -102,8 +102,8 @@ class AbstractFamily(eqx.Module):
         """The function that given numbers make, in their dtype."""
 
     def draw(self, key: PRNGKeyArray) -> Sample:
-        """A random function."""
-        return self.sample(self.draw_parameters(key))
+        """A random function (compiled)."""
+        return _draw(self, key)
 
     def coordinates(self) -> dict[str, Float[Array, " points"]]:
         """The points of each axis. Times begin after 0: the initial field is an input."""
@@ -128,6 +128,12 @@ class AbstractFamily(eqx.Module):
                 f"({len(self.parameter_names)},) for {', '.join(self.parameter_names)}; got "
                 f"{parameters.shape}; use `jax.vmap` for a batch"
             )
+
+
+# Not a decorator of the method, which `jax.jit` could then no longer hash.
+@eqx.filter_jit
+def _draw(family: AbstractFamily, key: PRNGKeyArray) -> Sample:
+    return family.sample(family.draw_parameters(key))
 
 
 def times(time: float, steps: int) -> np.ndarray:

@@ -53,10 +53,11 @@ class BurgersRiemann(AbstractFamily):
     **Raises:** `ValueError` for a setting that is impossible.
 
     !!! example
+        >>> import jax
         >>> import jax.numpy as jnp
         >>> from jaxsci.equations.families import BurgersRiemann
         >>> family = BurgersRiemann(points=5, steps=2, viscosity=0.002, time=0.5)
-        >>> u = family.sample(jnp.array([1.0, 0.0])).outputs[0, -1]
+        >>> u = jax.jit(family.sample)(jnp.array([1.0, 0.0])).outputs[0, -1]
         >>> print(u.round(3))  # the shock is at 3/4
         [1.  1.  1.  0.5 0. ]
     """
