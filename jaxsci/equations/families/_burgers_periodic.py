@@ -169,7 +169,9 @@ class BurgersPeriodic(AbstractFamily):
         index = (refined * np.arange(intervals)[:, None] - np.arange(count)[None, :]) % count
         sums = matmul(kernel[index], jnp.stack([weight * start, weight], axis=1))
         v = mean + sums[:, 0] / sums[:, 1]
-        return jnp.concatenate([v, v[:1]])
+        # Both ends are written from one number: the last point, computed again within a fused
+        # loop, may round differently from the first.
+        return jnp.pad(v, (0, 1)).at[jnp.array([0, intervals])].set(v[0])
 
     def sample(self, parameters: Float[Array, " parameters"]) -> Sample:
         self.check_parameters(parameters)
