@@ -226,23 +226,28 @@ class WaveNeumann(AbstractFamily):
         if plane is None:
             return u
 
-        def passing(size: Array, along_x: Array, along_y: Array, phase: Array) -> Array:
-            kx, ky = lone(along_x), lone(along_y)
-            k = jnp.sqrt(along_x**2 + along_y**2)
-            place = plus(
-                product(kx, pair(x[None, :, None], dtype)),
-                product(ky, pair(y[None, None, :], dtype)),
-            )
-            instant = pair(np.asarray(t)[:, None, None], dtype)
-            angle = minus(place, product(product(lone(c), _norm(kx, ky, k)), instant))
-            angle = plus(angle, lone(phase))
-            if rate:
-                return size * c * k * sine(angle)
-            if along is not None:
-                return -size * (along_x if along == "x" else along_y) * sine(angle)
-            return size * cosine(angle)
-
-        return u + jnp.sum(jax.vmap(passing)(*plane), axis=0)
+        # cos(kx x + ky y + (phase - c |K| t)) from the cosines and sines of its three parts.
+        size, along_x, along_y, phase = plane
+        kx, ky = lone(along_x[:, None]), lone(along_y[:, None])
+        k = jnp.sqrt(along_x**2 + along_y**2)
+        omega = product(lone(c), _norm(kx, ky, k[:, None]))
+        place_x, place_y, instant = (pair(np.asarray(p)[None, :], dtype) for p in (x, y, t))
+        angle = minus(lone(phase[:, None]), product(omega, instant))
+        cos_x, sin_x, cos_y, sin_y = (
+            part(q)[:, :, None] if axis == "x" else part(q)[:, None, :]
+            for axis, q in (("x", product(kx, place_x)), ("y", product(ky, place_y)))
+            for part in (cosine, sine)
+        )
+        cos_xy, sin_xy = cos_x * cos_y - sin_x * sin_y, sin_x * cos_y + cos_x * sin_y
+        if rate:
+            size = size * c * k
+        elif along is not None:
+            size = -size * (along_x if along == "x" else along_y)
+        cos_t, sin_t = size[:, None] * cosine(angle), size[:, None] * sine(angle)
+        over = ([0], [0])
+        if rate or along is not None:
+            return u + contract(cos_t, sin_xy, over) + contract(sin_t, cos_xy, over)
+        return u + contract(cos_t, cos_xy, over) - contract(sin_t, sin_xy, over)
 
 
 def _cosines(n_pi: np.ndarray, x: np.ndarray, *, slope: bool) -> np.ndarray:
