@@ -5,6 +5,7 @@ import io
 import json
 import os
 import sys
+import time
 import uuid
 import zipfile
 from pathlib import Path
@@ -101,6 +102,16 @@ def replace(path: Path, content: bytes) -> None:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def sweep(folder: Path, *, older: float = 3600.0) -> None:
+    """Removes what processes that were killed while writing have left, `older` seconds ago."""
+    for part in folder.glob("*.part"):
+        try:
+            if time.time() - part.stat().st_mtime > older:
+                part.unlink()
+        except FileNotFoundError:  # another process swept, or its file is complete
+            continue
 
 
 def _once(array: np.ndarray) -> np.ndarray:

@@ -16,7 +16,7 @@ from jaxtyping import Array
 from tqdm import tqdm
 
 from ._abstract import AbstractFamily, Sample, check_count
-from ._cache import read_chunk, read_manifest, user_folder, write_chunk, write_manifest
+from ._cache import read_chunk, read_manifest, sweep, user_folder, write_chunk, write_manifest
 
 # To be raised when the functions that the same settings and seed give are no longer the same.
 FORMAT = 1
@@ -88,6 +88,7 @@ def make_dataset(
                 UserWarning,
                 stacklevel=2,
             )
+    sweep(place)
     missing = [i for i, name in enumerate(names) if name not in chunks]
     bar = tqdm(missing, desc=family.name, unit="chunk", disable=not progress or not missing)
     for i in bar:

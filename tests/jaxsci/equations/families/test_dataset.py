@@ -1,6 +1,7 @@
 """Datasets on disk: whole whatever happens, the same numbers however they were made."""
 
 import json
+import os
 
 import jax
 import numpy as np
@@ -96,6 +97,16 @@ def test_a_damaged_chunk_is_found_and_made_again(tmp_path, counted, damage):
         again = make(tmp_path)
     assert_same(again, data)
     assert counted == [4]
+
+
+def test_what_a_killed_process_left_is_swept_when_it_is_old(tmp_path):
+    make(tmp_path)
+    old, new = (dataset_folder(FAMILY, folder=tmp_path) / f"{n}.part" for n in ("old", "new"))
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    make(tmp_path)
+    assert new.exists() and not old.exists()
 
 
 def test_settings_seed_and_dtype_name_the_folder(tmp_path, monkeypatch):
