@@ -138,7 +138,6 @@ def test_boundary_data_hold(family, drawn):
         ("heat", True),
         ("stokes", True),
         ("burgers-dirichlet", False),
-        ("burgers-periodic", True),
         ("cavity", False),
     ],
 )
