@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from jaxsci.solvers.sparse import inverse_cholesky
+
 
 class BlockMatrix(Protocol):
     """What is needed of [`jaxsci.solvers.sparse.BlockSymmetric`][]."""
@@ -51,16 +53,9 @@ def times_transpose(a: Array, b: Array) -> Array:
     return (a[..., :, None, :] * b[..., None, :, :]).sum(-1)
 
 
-def inverse_root(blocks: Float[Array, "w d d"]) -> Float[Array, "w d d"]:
-    """`X` with `X S X' = I`, lower triangular; NaN where `S` is not positive definite."""
-    root = jax.lax.linalg.cholesky(blocks, symmetrize_input=False)
-    identity = jnp.broadcast_to(jnp.eye(blocks.shape[1], dtype=blocks.dtype), blocks.shape)
-    return jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
-
-
 def safe_inverse_root(blocks: Float[Array, "N d d"]) -> Float[Array, "N d d"]:
     """`X` with `X S X' = I`; that of the diagonal of `S` where `S` is not positive definite."""
     identity = jnp.eye(blocks.shape[1], dtype=blocks.dtype)[None]
     single = identity / jnp.sqrt(jnp.where(identity > 0, jnp.abs(blocks), jnp.ones_like(blocks)))
-    X = inverse_root(blocks)
+    X = inverse_cholesky(blocks)
     return jnp.where(jnp.isfinite(X).all((1, 2), keepdims=True), X, single)

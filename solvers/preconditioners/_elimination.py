@@ -6,7 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from ._blocks import inverse_root, times, times_transpose
+from jaxsci.solvers.sparse import inverse_cholesky
+
+from ._blocks import times, times_transpose
 from ._pattern import Lookup, inverse, updates
 from ._sweep import padded_size, pieces, slots_for, steps_of
 
@@ -65,7 +67,7 @@ class Elimination(eqx.Module):
             return jax.lax.dynamic_update_slice_in_dim(S, piece, self.update_start[s], 0)
 
         def take_pivots(s, S, X):
-            taken = inverse_root(S[self.diagonal[s]])
+            taken = inverse_cholesky(S[self.diagonal[s]])
             return jax.lax.dynamic_update_slice_in_dim(X, taken, self.pivot_start[s], 0)
 
         def run_level(level, state):

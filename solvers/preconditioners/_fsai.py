@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsci.precision import Policy
+from jaxsci.solvers.sparse import inverse_cholesky
 
 from ._base import AbstractPreconditioner, dtypes
 from ._blocks import (
@@ -168,10 +169,9 @@ def _last_row(systems: Float[Array, "n k k d d"]) -> Float[Array, "n k d d"]:
     """The last block row of the inverse Cholesky factor of each system."""
     n, k, _, d, _ = systems.shape
     matrices = systems.swapaxes(2, 3).reshape(n, k * d, k * d)
-    root = jax.lax.linalg.cholesky(matrices, symmetrize_input=False)
     last = jnp.concatenate([jnp.zeros((k * d - d, d)), jnp.eye(d)]).astype(systems.dtype)
     right = jnp.broadcast_to(last, (n, k * d, d))
-    row = jax.lax.linalg.triangular_solve(root, right, left_side=True, lower=True, transpose_a=True)
+    row = inverse_cholesky(matrices)[:, -d:].swapaxes(1, 2)
     row = jnp.where(jnp.isfinite(row).all((1, 2), keepdims=True), row, right)
     return row.reshape(n, k, d, d).swapaxes(2, 3)
 

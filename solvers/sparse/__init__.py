@@ -17,5 +17,6 @@ from ._pattern import gram_pattern as gram_pattern
 from ._register import register_positive as register_positive
 from ._register import register_rectangular as register_rectangular
 from ._scaling import block_scaling as block_scaling
+from ._small import inverse_cholesky as inverse_cholesky
 from ._symmetric import BlockDiagonal as BlockDiagonal
 from ._symmetric import BlockSymmetric as BlockSymmetric

@@ -1,10 +1,10 @@
 """Scaling the columns of a Jacobian so that the diagonal blocks of `J'J` are the identity."""
 
 import jax.numpy as jnp
-import jax.scipy.linalg as jsl
 from jaxtyping import Array, Bool, Float
 
 from ._jacobian import BlockJacobian
+from ._small import inverse_cholesky
 
 
 def block_scaling(
@@ -56,9 +56,8 @@ def _inverse_factor(gram: Array, held: Array | None) -> Array:
     # Equilibrated first: units of metres and radians must not look like rank deficiency.
     unit = gram * inverse[:, :, None] * inverse[:, None, :]
     shift = jnp.where(touched, 4 * d * jnp.finfo(gram.dtype).eps, 1)
-    factor = jnp.linalg.cholesky(unit + shift[:, :, None] * eye)
+    factor = inverse_cholesky(unit + shift[:, :, None] * eye)
     # Where even that is not positive definite the columns are scaled one by one.
     factor = jnp.where(jnp.isfinite(factor).all((1, 2), keepdims=True), factor, eye)
-    whole = jnp.broadcast_to(eye, gram.shape)
-    scale = jsl.solve_triangular(factor, whole, lower=True).swapaxes(1, 2) * inverse[:, :, None]
+    scale = factor.swapaxes(1, 2) * inverse[:, :, None]
     return scale if held is None else jnp.where(held[:, None, None], 0, scale)
