@@ -5,7 +5,7 @@ Nothing is imported before a subcommand is chosen, so that `jaxsci --help` is im
 
 import dataclasses
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 
@@ -23,23 +23,65 @@ class Command:
     examples: tuple[str, ...]
     settings: str
     function: str
+    other: "Other | None" = None
 
     def load(self) -> tuple[type, Callable[..., Any]]:
         """The settings class and the function."""
-        module = importlib.import_module("jaxsci.experiments")
-        try:
-            return getattr(module, self.settings), getattr(module, self.function)
-        except AttributeError as error:
-            raise ImportError(f"this version of jaxsci does not have it ({error})") from error
+        return _experiments(self.settings), _experiments(self.function)
+
+    def for_words(self, words: Sequence[str]) -> "Command":
+        """This command, or the other one that has its name, if the words are meant for that."""
+        meant = self.other is not None and _experiments(self.other.applies)(words)
+        return self.other.command if self.other is not None and meant else self
+
+
+@dataclasses.dataclass(frozen=True)
+class Other:
+    """A second kind of work under the same name; `applies(words)` says whether it is meant."""
+
+    applies: str
+    command: Command
+
+
+def _experiments(name: str) -> Any:
+    module = importlib.import_module("jaxsci.experiments")
+    try:
+        return getattr(module, name)
+    except AttributeError as error:
+        raise ImportError(f"this version of jaxsci does not have it ({error})") from error
+
+
+_OPERATORS = Command(
+    summary="run an experiment with operators",
+    description=(
+        "Train neural operators on functions with boundary conditions, and compare them inside, on "
+        "the boundary and at finer resolution. Without --model, `jaxsci run heat` is the "
+        "experiment with a conservation law."
+    ),
+    examples=(
+        "jaxsci run stokes --budget quick",
+        "jaxsci run heat --model fno boon --seeds 3",
+        "jaxsci run cavity --model all --budget paper",
+    ),
+    settings="OperatorSettings",
+    function="run_operators",
+)
 
 
 COMMANDS = {
     "run": Command(
-        summary="run an experiment: train a surrogate, constrain it, and compare",
-        description="Run an experiment: train a surrogate, constrain it, and compare both.",
-        examples=("jaxsci run stefan --budget quick",),
+        summary="run an experiment: train a surrogate or operators, and compare",
+        description=(
+            "Run an experiment. With a conservation law (the options below): train a surrogate, "
+            "constrain it, and compare both. With boundary conditions (heat, stokes, "
+            "burgers-dirichlet, burgers-periodic, wave, cavity): train operators and compare them; "
+            "`jaxsci run stokes --help` has their options. `heat` is in both, and with operators "
+            "where --model is given."
+        ),
+        examples=("jaxsci run stefan --budget quick", "jaxsci run stokes --model fno boon"),
         settings="RunSettings",
         function="run_experiment",
+        other=Other("is_for_operators", _OPERATORS),
     ),
     "constrain": Command(
         summary="make the predictions in FILE obey a conservation law",

@@ -78,9 +78,10 @@ def _run(name: str, words: list[str]) -> int:
     from ._json import to_json
     from ._parse import UsageError, parse
 
-    program, command = f"jaxsci {name}", COMMANDS[name]
+    program = f"jaxsci {name}"
     debug = "--debug" in words
     try:
+        command = COMMANDS[name].for_words(words)
         settings_type, function = command.load()
         parsed = parse(name, command, settings_type, words)
         began = time.perf_counter()

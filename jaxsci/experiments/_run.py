@@ -65,12 +65,12 @@ def run_experiment(
     """
     say = progress or (lambda line: None)
     if settings.figures:
-        _require_matplotlib()
+        require_matplotlib()
     budget, folder = settings.resolved(), settings.folder
     folder.mkdir(parents=True, exist_ok=True)
     equation_cls = EQUATIONS[settings.experiment]
     train_key, test_key = jax.random.split(jax.random.key(settings.seed))
-    say(f"training on {budget.functions} functions of {settings.experiment}")
+    say(f"conservation law, {settings.experiment}: training on {budget.functions} functions")
     result = train_surrogate(
         equation_cls,
         budget,
@@ -124,7 +124,7 @@ def _write(run: RunResult, files: dict[str, Path], versions: dict[str, str]) -> 
     write_csv(run.table, run.parameter, files["csv"])
 
 
-def _require_matplotlib() -> None:
+def require_matplotlib() -> None:
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from jaxsci.equations import EQUATIONS
+from jaxsci.equations.families import FAMILIES
 from jaxsci.errors import lookup
 
 
@@ -56,7 +57,7 @@ class RunSettings:
     """
 
     experiment: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="EXPERIMENT")]
-    """porous-medium, stefan, heat, advection or burgers."""
+    """porous-medium, stefan, heat, advection or burgers; those with operators are named above."""
     budget: Literal["quick", "cpu", "paper"] = "quick"
     """quick: minutes on two cores. cpu: most of an hour there. paper: the published protocol, for
     a GPU (a day on two cores)."""
@@ -91,7 +92,12 @@ class RunSettings:
     """Whether to draw the figures, which needs the extra `plot`."""
 
     def __post_init__(self):
-        lookup("experiment", self.experiment, EQUATIONS)
+        lookup("experiment", self.experiment, dict(EQUATIONS) | FAMILIES)
+        if self.experiment not in EQUATIONS:
+            raise ValueError(
+                f"`RunSettings(experiment={self.experiment!r})`: that is an experiment with "
+                "operators; use `OperatorSettings` and `run_operators`"
+            )
         for name in ("functions", "epochs", "batch_size", "width", "samples"):
             value = getattr(self, name)
             if value is not None and value < 1:

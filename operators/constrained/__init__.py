@@ -1,6 +1,7 @@
 """Operators that obey their boundary conditions: BOON, and any operator told and enforced."""
 
 from ._boon import BOON as BOON
+from ._candidates import DEFAULT_RECIPE as DEFAULT_RECIPE
 from ._candidates import RECIPES as RECIPES
 from ._candidates import Recipe as Recipe
 from ._candidates import adapted_bases as adapted_bases

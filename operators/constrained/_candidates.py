@@ -87,6 +87,9 @@ RECIPES: dict[str, Recipe] = {
 }
 """Every operator that [`jaxsci.operators.constrained.make_operator`][] knows, by name."""
 
+DEFAULT_RECIPE = "fno-matched-padded-blended"
+"""The one to take where nothing speaks for another."""
+
 
 def make_operator(
     name: str,

@@ -1,0 +1,219 @@
+"""Training an operator on a problem."""
+
+import dataclasses
+import math
+from functools import cache
+from pathlib import Path
+from typing import Any, Literal
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, ArrayLike, Float
+
+from jaxsci.equations.families import Sample
+from jaxsci.operators.boundary import BoundaryConditions, Periodic, Values
+from jaxsci.operators.constrained import ConstrainedOperator, make_operator
+from jaxsci.training import FitResult, fit
+
+from ._operators_problem import Problem
+
+
+class ScaledOperator(eqx.Module):
+    """An operator that sees standardised inputs and predicts in units near 1.
+
+    ```
+    u = scale * operator((x - mean) / deviation, values / scale)
+    ```
+
+    The scale is a power of two, with which nothing is rounded: a condition that the operator's
+    output obeys bit for bit, `u` obeys so in physical units.
+
+    - `operator`: obeys conditions whose numbers are divided by `scale`.
+    - `mean`, `deviation`: of each input channel, over all training functions and points.
+    - `scale`: near the root mean square of the training outputs.
+    """
+
+    operator: ConstrainedOperator
+    mean: tuple[float, ...] = eqx.field(static=True)
+    deviation: tuple[float, ...] = eqx.field(static=True)
+    scale: float = eqx.field(static=True)
+
+    def __call__(
+        self, x: Float[Array, "channels *points"], values: Values | None = None
+    ) -> Float[Array, "out *points"]:
+        """The output for one sample, all in physical units."""
+        form = (-1, *[1] * (x.ndim - 1))
+        mean = jnp.asarray(self.mean, x.dtype).reshape(form)
+        deviation = jnp.asarray(self.deviation, x.dtype).reshape(form)
+        scaled = {face: jnp.asarray(g) / self.scale for face, g in (values or {}).items()}
+        return self.scale * self.operator((x - mean) / deviation, scaled)
+
+
+@dataclasses.dataclass(frozen=True)
+class OperatorTraining:
+    """How an operator is made and trained.
+
+    - `width`, `modes`, `layers`: of the network; `modes` one number or one for each axis.
+    - `epochs`, `batch_size`, `learning_rate`, `weight_decay`: of Adam, the decay being added to
+        the gradient.
+    - `schedule`: `"step"` halves the learning rate six times (after every sixth of the epochs);
+        `"cosine"` lets it fall to 0.
+    - `standardise`: whether the operator works on inputs with mean 0 and deviation 1 and in units
+        near 1, by the numbers of the training functions.
+    """
+
+    epochs: int
+    width: int
+    modes: int | tuple[int, ...]
+    layers: int = 4
+    batch_size: int = 20
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-4
+    schedule: Literal["step", "cosine"] = "step"
+    standardise: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOperator:
+    """An operator after training.
+
+    - `operator`: called as `operator(inputs, values)` for one sample, in physical units.
+    - `parameters`: how many numbers were trained.
+    - `seconds_per_epoch`: the median, without the first epoch, which includes compilation.
+    - `fit`: losses and versions, see [`jaxsci.training.FitResult`][].
+    """
+
+    operator: ScaledOperator
+    parameters: int
+    seconds_per_epoch: float
+    fit: FitResult[ScaledOperator]
+
+
+def train_operator(
+    name: str,
+    problem: Problem,
+    training: OperatorTraining,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+    **options: Any,
+) -> TrainedOperator:
+    """Trains an operator of [`jaxsci.operators.constrained.RECIPES`][] on a problem.
+
+    The loss is the relative L2 error, the mean over a batch; kept are the weights with the least
+    one on the validation functions, or the last ones where there are none of these.
+
+    **Arguments:**
+
+    - `name`, `options`: as in [`jaxsci.operators.constrained.make_operator`][].
+    - `problem`: a [`jaxsci.experiments.Problem`][].
+    - `training`: sizes, see [`jaxsci.experiments.OperatorTraining`][].
+    - `seed`: of the weights and of the order of the functions.
+    - `checkpoint`, `progress`: as in [`jaxsci.training.fit`][].
+
+    **Raises:** as [`jaxsci.operators.constrained.make_operator`][] and [`jaxsci.training.fit`][].
+    """
+    weights_key, order_key = jax.random.split(jax.random.key(seed))
+    scale = _scale(problem) if training.standardise else 1.0
+    mean, deviation = _moments(problem.train.inputs, training.standardise)
+    operator = make_operator(
+        name,
+        *problem.channels,
+        _divided(problem.conditions, scale),
+        modes=training.modes,
+        width=training.width,
+        key=weights_key,
+        **{"layers": training.layers, **options},
+    )
+    batch_size = min(training.batch_size, len(problem.train.inputs))
+    steps = training.epochs * (len(problem.train.inputs) // batch_size)
+    result = fit(
+        ScaledOperator(operator, mean, deviation, scale),
+        relative_loss,
+        problem.train,
+        optimiser=_optimiser(training, steps),
+        epochs=training.epochs,
+        batch_size=batch_size,
+        key=order_key,
+        validation=problem.validation,
+        validation_batch_size=None if problem.validation is None else batch_size,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+    leaves = jax.tree.leaves(eqx.filter(result.model, eqx.is_inexact_array))
+    ends = [row["seconds"] for row in result.history.rows]
+    each = np.diff([0.0, *[end for end in ends if end is not None]])
+    return TrainedOperator(
+        result.model,
+        sum(leaf.size for leaf in leaves),
+        float(np.median(each[1:] if len(each) > 1 else each)),
+        result,
+    )
+
+
+def relative_l2(u: Float[Array, "..."], truth: Float[Array, "..."]) -> Float[Array, ""]:
+    """`|u - truth| / |truth|` of one sample, over all channels and points.
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.experiments import relative_l2
+        >>> relative_l2(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0]))
+        Array(0.2, dtype=float32)
+    """
+    # The root's slope is infinite at 0, which an exact prediction reaches.
+    tiny = jnp.finfo(u.dtype).tiny
+    return jnp.sqrt((jnp.sum((u - truth) ** 2) + tiny) / (jnp.sum(truth**2) + tiny))
+
+
+def relative_loss(model: ScaledOperator, batch: Sample, *, key: Any = None) -> Array:
+    """The mean over a batch of `relative_l2`."""
+    del key  # nothing is random here
+    return jnp.mean(jax.vmap(relative_l2)(predict(model, batch), batch.outputs))
+
+
+def predict(model: ScaledOperator, batch: Sample) -> Array:
+    """The outputs for a batch."""
+    return jax.vmap(model)(batch.inputs, batch.values)
+
+
+@cache  # the same object for the same numbers: what was compiled for one seed serves the others
+def _optimiser(training: OperatorTraining, steps: int) -> optax.GradientTransformation:
+    if training.schedule == "cosine":
+        schedule = optax.cosine_decay_schedule(training.learning_rate, steps)
+    else:
+        per_epoch = steps // training.epochs
+        every = per_epoch * max(1, round(training.epochs / 6))
+        schedule = optax.exponential_decay(training.learning_rate, every, 0.5, staircase=True)
+    decay = optax.add_decayed_weights(training.weight_decay)
+    return optax.flatten(optax.chain(decay, optax.adam(schedule)))
+
+
+def _scale(problem: Problem) -> float:
+    rms = float(np.sqrt(np.mean(np.square(problem.train.outputs, dtype=np.float64))))
+    return 2.0 ** round(math.log2(rms)) if rms > 0 else 1.0
+
+
+def _moments(inputs: ArrayLike, wanted: bool) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    array = np.asarray(inputs, np.float64)
+    if not wanted:
+        return (0.0,) * array.shape[1], (1.0,) * array.shape[1]
+    axes = (0, *range(2, array.ndim))
+    mean, deviation = array.mean(axes), array.std(axes)
+    # A channel that is the same everywhere says nothing; dividing by rounding would make it loud.
+    silent = deviation <= 1e-6 * np.abs(mean)
+    return tuple(mean.tolist()), tuple(np.where(silent, 1.0, deviation).tolist())
+
+
+def _divided(conditions: BoundaryConditions, scale: float) -> BoundaryConditions:
+    """For fields divided by `scale`; all conditions are linear."""
+    held = {
+        face: condition
+        for face, condition in conditions.faces.items()
+        if not isinstance(condition, Periodic) and condition.value is not None
+    }
+    divided = [np.asarray(c.value, np.float32) / np.float32(scale) for c in held.values()]
+    return eqx.tree_at(lambda c: [c.faces[face].value for face in held], conditions, divided)
