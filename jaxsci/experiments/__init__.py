@@ -15,6 +15,7 @@ from ._operators_problem import conditions_of as conditions_of
 from ._operators_problem import make_problem as make_problem
 from ._operators_rollout import roll_out as roll_out
 from ._operators_run import OperatorResult as OperatorResult
+from ._operators_run import baseline_rows as baseline_rows
 from ._operators_run import run_operators as run_operators
 from ._operators_settings import OPERATOR_BUDGETS as OPERATOR_BUDGETS
 from ._operators_settings import OperatorBudget as OperatorBudget

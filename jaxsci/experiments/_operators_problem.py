@@ -4,10 +4,9 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxsci.equations.families import AbstractFamily, Sample
+from jaxsci.equations.families import AbstractFamily, Sample, make_dataset
 from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann, Periodic
 
 _CONDITIONS = {"dirichlet": Dirichlet, "neumann": Neumann}
@@ -90,12 +89,3 @@ def make_problem(
         at_finer,
         {name: np.asarray(points) for name, points in family.coordinates().items()},
     )
-
-
-def make_dataset(
-    family: AbstractFamily, functions: int, *, seed: int = 0, progress: bool = True
-) -> Sample:
-    """So many functions, stacked."""
-    del progress
-    keys = jax.random.split(jax.random.key(seed), functions)
-    return jax.jit(lambda keys: jax.lax.map(family.draw, keys, batch_size=32))(keys)

@@ -7,11 +7,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from jaxsci.equations.families import AbstractFamily, Sample
+from jaxsci.equations.families import AbstractFamily, Sample, make_dataset
 
 from ._operators_baselines import relative_errors
 from ._operators_evaluation import predict_in_parts
-from ._operators_problem import make_dataset
 from ._operators_training import ScaledOperator
 
 WINDOWS = 4

@@ -32,7 +32,8 @@ class OperatorBudget:
     """How much is made, trained and tested; every number can be overridden by an option.
 
     - `family`: options of the family: its resolution.
-    - `functions`, `held_out`: for training; for choosing, and as many for testing.
+    - `functions`, `held_out`: for training; for choosing, and as many for testing (at most as many
+        as for training).
     - `training`: an [`jaxsci.experiments.OperatorTraining`][].
     """
 
@@ -43,22 +44,34 @@ class OperatorBudget:
 
 
 def _budgets(
-    paper: OperatorBudget, cpu: OperatorBudget, quick: OperatorBudget
+    sizes: dict[str, dict[str, int]], modes: dict[str, tuple[int, ...]]
 ) -> dict[str, OperatorBudget]:
-    return {"quick": quick, "cpu": cpu, "paper": paper}
+    """Those of one experiment: points, steps and modes differ, the rest is the same for all."""
+
+    def budget(name: str, functions: int, held_out: int, epochs: int, width: int) -> OperatorBudget:
+        training = OperatorTraining(epochs, width, modes[name])
+        return OperatorBudget(sizes[name], functions, held_out, training)
+
+    return {
+        # Minutes on two cores for one model.
+        "quick": budget("quick", 512, 64, 60, 24),
+        # Half an hour there for all models of the table, three times.
+        "cpu": budget("cpu", 512, 64, 60, 16),
+        "paper": budget("paper", 1000, 200, 200, 64),
+    }
 
 
-OPERATOR_BUDGETS: dict[str, dict[str, OperatorBudget]] = {
-    "stokes": _budgets(
-        paper=OperatorBudget(
-            {"points": 500, "steps": 25}, 1000, 200, OperatorTraining(200, 64, (12, 12))
-        ),
-        cpu=OperatorBudget({"points": 64, "steps": 16}, 256, 64, OperatorTraining(24, 16, (8, 12))),
-        quick=OperatorBudget(
-            {"points": 64, "steps": 16}, 512, 64, OperatorTraining(40, 24, (8, 12))
-        ),
-    ),
-}
+_SPACE_TIME = _budgets(
+    {
+        "quick": {"points": 64, "steps": 16},
+        "cpu": {"points": 64, "steps": 16},
+        "paper": {"points": 500, "steps": 25},
+    },
+    {"quick": (8, 16), "cpu": (8, 12), "paper": (12, 16)},
+)
+OPERATOR_BUDGETS: dict[str, dict[str, OperatorBudget]] = dict.fromkeys(
+    ("heat", "stokes", "burgers-dirichlet", "burgers-periodic"), _SPACE_TIME
+)
 """Budgets by experiment and name."""
 
 
@@ -104,6 +117,8 @@ class OperatorSettings:
     """step: halved six times. cosine: falls to 0."""
     width: Annotated[int | None, _overrides("INT")] = None
     """Width of the network."""
+    points: Annotated[int | None, _overrides("INT")] = None
+    """Points along each axis of space."""
     figures: Annotated[
         bool, tyro.conf.arg(help="Do not draw the figures.", help_behavior_hint="")
     ] = True
@@ -120,7 +135,7 @@ class OperatorSettings:
             raise ValueError("--model: expected a name, got none")
         for name in self.model:
             lookup("operator", name, RECIPES | {"all": None})
-        for name in ("seeds", "functions", "epochs", "batch_size", "width"):
+        for name in ("seeds", "functions", "epochs", "batch_size", "width", "points"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 option = name.replace("_", "-")
@@ -148,9 +163,12 @@ class OperatorSettings:
             for field in dataclasses.fields(OperatorTraining)
             if getattr(self, field.name, None) is not None
         }
+        functions = self.functions or budget.functions
         return dataclasses.replace(
             budget,
-            functions=budget.functions if self.functions is None else self.functions,
+            family=budget.family | ({"points": self.points} if self.points else {}),
+            functions=functions,
+            held_out=min(budget.held_out, functions),
             training=dataclasses.replace(budget.training, **given),
         )
 

@@ -164,9 +164,10 @@ def relative_l2(u: Float[Array, "..."], truth: Float[Array, "..."]) -> Float[Arr
         >>> relative_l2(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0]))
         Array(0.2, dtype=float32)
     """
-    # The root's slope is infinite at 0, which an exact prediction reaches.
-    tiny = jnp.finfo(u.dtype).tiny
-    return jnp.sqrt((jnp.sum((u - truth) ** 2) + tiny) / (jnp.sum(truth**2) + tiny))
+    squared = jnp.sum((u - truth) ** 2) / jnp.sum(truth**2)
+    # Double where: the root's slope is infinite at 0, which an exact prediction reaches.
+    exact = squared == 0
+    return jnp.where(exact, 0, jnp.sqrt(jnp.where(exact, 1, squared)))
 
 
 def relative_loss(model: ScaledOperator, batch: Sample, *, key: Any = None) -> Array:
