@@ -4,8 +4,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxsci.equations.families import AbstractFamily, Sample, make_dataset
 
@@ -32,48 +34,74 @@ def roll_out(
     **Arguments:**
 
     - `models`: by name.
-    - `family`: with a time axis, and the initial field of each output `u` as its input `u0`.
+    - `family`: with the initial field of each output `u` as its input `u0`, and with a time axis or
+        periodic.
     - `functions`: how many are averaged.
     - `windows`: how many.
 
-    **Returns:** for each model the mean error in each window; nothing for a family without time.
+    **Returns:** for each model the mean error in each window; nothing where windows cannot follow.
     """
-    long = prolonged(family, windows)
-    if long is None:
+    later = following(family, windows)
+    if not later:
         return {}
-    truth = make_dataset(long, functions, seed=3 * seed + 2, progress=False)
-    return {name: _errors(model, family, truth, windows) for name, model in models.items()}
+    truths = [make_dataset(f, functions, seed=3 * seed + 2, progress=False) for f in later]
+    steps = family.shape[0] if family.axes[0] == "t" else None
+    names, of = family.input_names, family.output_names
+    channels = np.array([names.index(f"{name}0") for name in of])
+    return {n: _errors(model, truths, channels, steps, windows) for n, model in models.items()}
 
 
-def prolonged(family: AbstractFamily, windows: int) -> AbstractFamily | None:
-    """The family over so many times its time; `None` where a window cannot follow another."""
+def following(family: AbstractFamily, windows: int) -> tuple[AbstractFamily, ...]:
+    """The families that hold the windows: one over all the time, or one for the end of each.
+
+    None where a window cannot follow another: where the initial field is no input, or where what
+    holds on a face is not the same in all of them.
+    """
     fields: Any = {field.name for field in dataclasses.fields(family)}
-    starts = [f"{name}0" for name in family.output_names]
-    follows = family.axes[0] == "t" and set(starts) <= set(family.input_names)
-    if not follows or not {"time", "steps"} <= fields:
-        return None
-    time, steps = (getattr(family, name) for name in ("time", "steps"))
-    return dataclasses.replace(family, time=windows * time, steps=windows * steps)
+    starts = {f"{name}0" for name in family.output_names}
+    if not starts <= set(family.input_names) or "time" not in fields:
+        return ()
+    time = family.time  # pyright: ignore[reportAttributeAccessIssue]
+    if family.axes[0] == "t":
+        steps = windows * family.shape[0]
+        return (dataclasses.replace(family, time=windows * time, steps=steps),)  # pyright: ignore
+    ends = (count * time for count in range(1, windows + 1))
+    later = tuple(dataclasses.replace(family, time=end) for end in ends)  # pyright: ignore
+    same = all(kind.kind == "periodic" for kind in family.faces.values())
+    return later if same else ()
 
 
 def _errors(
-    model: ScaledOperator, family: AbstractFamily, truth: Sample, windows: int
+    model: ScaledOperator,
+    truths: list[Sample],
+    channels: np.ndarray,
+    steps: int | None,
+    windows: int,
 ) -> list[float]:
-    steps = family.shape[0]
-    channels = np.array([family.input_names.index(f"{name}0") for name in family.output_names])
-    inputs, errors = truth.inputs[:, :, :steps], []
+    """In each window; `steps` of a window, or `None` for fields without a time axis."""
+    inputs, errors = truths[0].inputs, []
+    if steps is not None:
+        inputs = inputs[:, :, :steps]
     for window in range(windows):
-        now = slice(window * steps, (window + 1) * steps)
-        values = {face: _at(value, now, windows * steps) for face, value in truth.values.items()}
-        outputs = truth.outputs[:, :, now]
-        batch = Sample(inputs, outputs, values, truth.parameters)
+        if steps is None:
+            batch = eqx.tree_at(lambda truth: truth.inputs, truths[window], inputs)
+        else:
+            batch = _window(truths[0], inputs, slice(window * steps, (window + 1) * steps))
         predicted = predict_in_parts(model, batch)
         errors.append(float(relative_errors(np.asarray(predicted), batch).mean()))
-        last = jnp.broadcast_to(predicted[:, :, -1:], predicted.shape)
+        last = predicted
+        if steps is not None:
+            last = jnp.broadcast_to(predicted[:, :, -1:], predicted.shape)
         inputs = inputs.at[:, channels].set(last)
     return errors
 
 
-def _at(value: Any, now: slice, steps: int) -> Any:
-    """Boundary data in a window, of shape `(batch, C, times, *others)`, if they have times."""
-    return value[:, :, now] if value.ndim > 2 and value.shape[2] == steps else value
+def _window(truth: Sample, inputs: Array, now: slice) -> Sample:
+    steps = truth.outputs.shape[2]
+
+    def at(value: Array) -> Array:
+        """Boundary data, of shape `(batch, C, times, *others)`, if they have times."""
+        return value[:, :, now] if value.ndim > 2 and value.shape[2] == steps else value
+
+    values = {face: at(value) for face, value in truth.values.items()}
+    return Sample(inputs, truth.outputs[:, :, now], values, truth.parameters)

@@ -23,8 +23,6 @@ from ._operators_table import OperatorRow, operator_table, write_operator_csv
 from ._operators_training import ScaledOperator, train_operator
 from ._run import require_matplotlib
 
-FINER = (2, 4)  # times the resolution, where nothing was trained
-
 
 @dataclasses.dataclass(frozen=True)
 class OperatorResult:
@@ -80,12 +78,17 @@ def run_operators(
         budget.functions,
         budget.held_out,
         seed=settings.seed,
-        finer={factor: settings.family(factor) for factor in FINER},
+        finer={factor: settings.family(factor) for factor in budget.finer},
         progress=progress is not None,
     )
     rows = baseline_rows(problem)
     seeds = tuple(range(settings.seed, settings.seed + settings.seeds))
     models: dict[str, ScaledOperator] = {}
+    files = {
+        "results": folder / "results.json",
+        "table": folder / "table.md",
+        "csv": folder / "table.csv",
+    }
     for name in settings.models:
         scores, parameters, notes = [], None, []
         for seed in seeds:
@@ -109,12 +112,8 @@ def run_operators(
                 | {"seconds_per_epoch": trained.seconds_per_epoch}
             )
         rows[name] = OperatorRow(tuple(scores), parameters, "; ".join(notes))
+        files["table"].write_text(operator_table(rows) + "\n")  # what there is, if it is stopped
     rollout = roll_out(models, family, budget.held_out, seed=settings.seed)
-    files = {
-        "results": folder / "results.json",
-        "table": folder / "table.md",
-        "csv": folder / "table.csv",
-    }
     if settings.figures and models:
         say("drawing figures")
         files |= draw_operator_figures(models, problem, rollout, folder)
