@@ -36,6 +36,7 @@ class PODRidge:
 
     @property
     def modes(self) -> int:
+        """How many coefficients of inputs and boundary data are used."""
         return self.directions.shape[1]
 
     def __call__(self, batch: Sample) -> Float[np.ndarray, "batch *outputs"]:

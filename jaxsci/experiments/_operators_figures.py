@@ -71,7 +71,10 @@ def draw_operator_figures(
         exact, curves = _traces(shown, one, problem.conditions)
         save("boundary", plot_traces(points["t"], exact, curves)[0])
     if rollout:
-        save("rollout", plot_growth(rollout, x_label="window of time")[0])
+        save(
+            "rollout",
+            plot_growth({n: np.array(e) for n, e in rollout.items()}, x_label="window of time")[0],
+        )
     if len(axes) == 3 and axes[0] == "t":
         last = list(predicted)[-1]
         animated = {"truth": truth, last: predicted[last]}

@@ -1,7 +1,7 @@
 """What `jaxsci run` can be told of an experiment with operators, and what a budget buys."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -38,14 +38,14 @@ class OperatorBudget:
     - `finer`: times the points at which it is tested as well.
     """
 
-    family: dict[str, float]
+    family: Mapping[str, float]
     functions: int
     held_out: int
     training: OperatorTraining
     finer: tuple[int, ...] = (2, 4)
 
 
-Sizes = tuple[dict[str, float], tuple[int, ...]]  # options of the family, and modes
+Sizes = tuple[Mapping[str, float], tuple[int, ...]]  # options of the family, and modes
 
 
 def _budgets(
@@ -53,11 +53,12 @@ def _budgets(
 ) -> dict[str, OperatorBudget]:
     """Those of one experiment: resolution and modes differ, the rest is the same for all."""
 
-    def budget(sizes: Sizes, functions: int, held_out: int, **training: int) -> OperatorBudget:
+    def budget(
+        sizes: Sizes, functions: int, held_out: int, epochs: int, width: int
+    ) -> OperatorBudget:
         family, modes = sizes
-        return OperatorBudget(
-            family, functions, held_out, OperatorTraining(modes=modes, **training), finer
-        )
+        training = OperatorTraining(epochs, width, modes)
+        return OperatorBudget(family, functions, held_out, training, finer)
 
     return {
         # Minutes on two cores for one model.
@@ -195,7 +196,7 @@ class OperatorSettings:
         functions = self.functions or budget.functions
         return dataclasses.replace(
             budget,
-            family=budget.family | ({"points": self.points} if self.points else {}),
+            family={**budget.family, **({"points": self.points} if self.points else {})},
             functions=functions,
             held_out=min(budget.held_out, functions),
             training=dataclasses.replace(budget.training, **given),
@@ -204,7 +205,7 @@ class OperatorSettings:
     def family(self, factor: int = 1) -> AbstractFamily:
         """The family, at so many times the points of the budget in space."""
         sizes = self.resolved().family
-        sizes = sizes | {"points": factor * int(sizes["points"])}
+        sizes = {**sizes, "points": factor * int(sizes["points"])}
         return FAMILIES[self.experiment](hard=self.hard, **sizes)  # pyright: ignore
 
 

@@ -16,7 +16,7 @@ def animate_fields(
     path: str | Path,
     *,
     t: Float[ArrayLike, " times"] | None = None,
-    frames_per_second: float = 8.0,
+    frames_per_second: int = 8,
     u_label: str = "solution $u$",
 ) -> Path:
     """Writes a GIF of fields side by side, on one scale, through all times.

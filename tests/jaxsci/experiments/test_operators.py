@@ -283,3 +283,23 @@ def test_help_has_both_kinds(capsys):
 def test_conservation_settings_refuse_what_only_operators_have():
     with pytest.raises(ValueError, match="that is an experiment with operators"):
         RunSettings("stokes")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("hard", [False, True])
+@pytest.mark.parametrize("name", FAMILIES)
+def test_every_family_runs(name, hard, tmp_path, monkeypatch):
+    budget = OPERATOR_BUDGETS[name]["quick"]
+    training = dataclasses.replace(budget.training, layers=1)
+    small = dataclasses.replace(budget, training=training, finer=budget.finer[:1])
+    monkeypatch.setitem(OPERATOR_BUDGETS, name, {"quick": small})
+    sizes = {k: v for k, v in TINY.items() if k != "points"}
+    settings = OperatorSettings(name, hard=hard, output=tmp_path, **sizes)
+    result = run_operators(settings)
+    scores = result.rows[DEFAULT_RECIPE].scores[0]
+    assert scores["holds"] == 1.0 and np.isfinite(scores["error"])
+    assert ("animation" in result.files) == (name in ("wave", "cavity"))
+    rolls = {"stokes", "burgers-dirichlet", "burgers-periodic", "wave", "heat"} - (
+        {"wave"} if hard else set()
+    )
+    assert bool(result.rollout) == (name in rolls or (hard and name in ("cavity", "wave")))

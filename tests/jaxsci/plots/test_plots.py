@@ -14,12 +14,15 @@ from scipy import stats
 from jaxsci.gaussians import Gaussian
 from jaxsci.plots import (
     OKABE_ITO,
+    animate_fields,
     plot_calibration,
     plot_fields,
+    plot_growth,
     plot_mass,
     plot_profile,
     plot_shock_histogram,
     plot_summary,
+    plot_traces,
 )
 
 CURVES = {"before": ([0.5, 0.9], [0.3, 0.7]), "after": ([0.5, 0.9], [0.52, 0.9])}
@@ -249,7 +252,45 @@ def test_without_matplotlib_the_error_says_what_to_install(monkeypatch, stefan):
         plot_profile(stefan.x, stefan.predictions)
 
 
+def test_traces_show_the_error_even_where_it_is_0():
+    t = np.linspace(0, 1, 5)
+    figure, axes = plot_traces(
+        t, {"low": t, "high": 2 * t}, {"a": {"low": t, "high": 2 * t + 0.1}}, t_label="t"
+    )
+    assert axes.shape == (2, 2) and axes[1, 0].get_yscale() == "log"
+    exact, off = (axes[1, i].lines[0].get_ydata() for i in (0, 1))
+    np.testing.assert_allclose(off, 0.1)
+    assert np.all(exact == axes[1, 0].get_ylim()[0])
+    assert [text.get_text() for text in figure.legends[0].texts] == ["a", "prescribed"]
+
+
+def test_growth_counts_from_1():
+    _, axes = plot_growth({"a": [0.1, 0.2], "b": np.array([0.3, 0.4, 0.5])})
+    np.testing.assert_array_equal(axes.lines[1].get_xdata(), [1, 2, 3])
+    np.testing.assert_array_equal(axes.lines[0].get_ydata(), [0.1, 0.2])
+
+
+def test_an_animation_has_every_time(tmp_path):
+    from PIL import Image
+
+    x, y = np.linspace(0, 1, 4), np.linspace(0, 1, 5)
+    u = np.random.default_rng(0).normal(size=(3, 4, 5))
+    path = animate_fields(x, y, {"truth": u, "model": u + 1}, tmp_path / "u.gif", t=[0.0, 0.5, 1])
+    with Image.open(path) as image:
+        assert image.n_frames == 3
+
+
 BAD = {
+    "places": (
+        lambda s: plot_traces(s.t, {"a": s.t}, {"m": {"b": s.t}}),
+        ValueError,
+        r"expected the places \['a'\], got \['b'\]",
+    ),
+    "frames": (
+        lambda s: animate_fields(s.x, s.x, {"a": s.field}, "u.gif"),
+        ValueError,
+        "expected shape",
+    ),
     "x": (lambda s: plot_profile(s.x[1:], s.predictions), ValueError, r"'before'.*\(100,\)"),
     "truth": (
         lambda s: plot_profile(s.x, s.predictions, s.truth[1:]),
