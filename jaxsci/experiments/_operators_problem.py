@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from jaxsci.equations.families import AbstractFamily, Sample, make_dataset
-from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann, Periodic
+from jaxsci.operators.boundary import BoundaryConditions, Condition, Dirichlet, Neumann, Periodic
 
 _CONDITIONS = {"dirichlet": Dirichlet, "neumann": Neumann}
 
@@ -47,10 +47,12 @@ def conditions_of(family: AbstractFamily) -> BoundaryConditions:
         >>> conditions_of(FAMILIES["stokes"]()).constrained()
         ('x',)
     """
-    faces = {
-        face: Periodic() if kind.kind == "periodic" else _CONDITIONS[kind.kind](kind.value)
-        for face, kind in family.faces.items()
-    }
+    faces: dict[Any, Condition] = {}
+    for face, kind in family.faces.items():
+        if kind.kind == "periodic":
+            faces[face[0]] = Periodic()
+        else:
+            faces[face] = _CONDITIONS[kind.kind](kind.value)
     return BoundaryConditions(family.axes, faces, length=family.lengths)
 
 

@@ -54,12 +54,16 @@ def roll_out(
 def following(family: AbstractFamily, windows: int) -> tuple[AbstractFamily, ...]:
     """The families that hold the windows: one over all the time, or one for the end of each.
 
-    None where a window cannot follow another: where the initial field is no input, or where what
-    holds on a face is not the same in all of them.
+    None where a window cannot follow another: where the field is not all that the flow needs to go
+    on (waves have a velocity), where the initial field is no input, or one that tells of the first
+    window alone, or where what holds on a face is not the same in all of them.
     """
     fields: Any = {field.name for field in dataclasses.fields(family)}
     starts = {f"{name}0" for name in family.output_names}
-    if not starts <= set(family.input_names) or "time" not in fields:
+    others = set(family.input_names) - starts
+    constants = all(name.startswith("log10_") for name in others)
+    known = starts <= set(family.input_names) and constants and "time" in fields
+    if family.name == "wave" or not known:
         return ()
     time = family.time  # pyright: ignore[reportAttributeAccessIssue]
     if family.axes[0] == "t":
