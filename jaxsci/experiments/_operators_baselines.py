@@ -62,7 +62,7 @@ def fit_pod_ridge(
         >>> from jaxsci.experiments import fit_pod_ridge
         >>> x = jnp.arange(12.0).reshape(6, 1, 2)
         >>> ridge = fit_pod_ridge(Sample(x, 3 * x + 1, {}, x[:, 0]))
-        >>> bool(abs(ridge(Sample(2 * x, x, {}, x[:, 0])) - (6 * x + 1)).max() < 1e-4)
+        >>> bool(abs(ridge(Sample(x + 12, x, {}, x[:, 0])) - (3 * x + 37)).max() < 1e-4)
         True
     """
     if validation is None:
