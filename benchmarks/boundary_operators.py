@@ -1,8 +1,8 @@
 """Operators on the reference heat data: FNO as published elsewhere, BOON, and our default.
 
-`python benchmarks/boundary_operators.py FOLDER [--models NAME ...] [--seeds 2] [--keep RUNS]`, where
-FOLDER holds `heat_neumann_1d.npz`: one step of the heat equation, a flux prescribed at both ends,
-1000 functions for training and 200 for testing. Epochs, widths, loss and optimiser are those of the
+`python benchmarks/boundary_operators.py FOLDER [--models NAME ...] [--seeds 2] [--keep RUNS]`, FOLDER
+holding `heat_neumann_1d.npz`: one step of the heat equation, a flux prescribed at both ends, 1000
+functions for training and 200 for testing. Epochs, widths, loss and optimiser are those of the
 reference. With `--keep`, trainings are checkpointed there, and a call that was stopped goes on.
 """
 
@@ -52,10 +52,10 @@ NOTE = """\
 One step to t = 0.5, 500 points, 30 epochs, batch 20, Adam 1e-3 halved every 5 epochs, weight decay
 1e-4, width 64, modes 16, relative L2 loss, nothing standardised, the last weights; mean ± standard
 deviation over the seeds. Both fluxes are the same for all functions: there is nothing of which an
-operator could be told. `fno` has a channel MLP in each block and GELU; `fno-2021`
-has neither, but ReLU, as the published modules; `boon` has GELU and no MLP. Boundary: the largest error of u_x at an end, by the enforced
-stencil of order 4 and by an independent one of order 6; the flux that is asked for is 0 on the left
-and 5 on the right. The baselines are in closed form: {ridge}."""
+operator could be told. `fno` has a channel MLP in each block and GELU; `fno-2021` has no MLP and
+ReLU, as the published modules; `boon` has no MLP and GELU. Boundary: the largest error of u_x at an
+end, by the enforced stencil of order 4 and by an independent one of order 6; the flux that is asked
+for is 0 on the left and 5 on the right. The baselines are in closed form: {ridge}."""
 
 
 def main() -> None:
