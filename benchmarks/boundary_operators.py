@@ -1,8 +1,8 @@
 """Operators on the reference heat data: FNO as published elsewhere, BOON, and our default.
 
-`python benchmarks/boundary_operators.py FOLDER [--models NAME ...] [--seeds 2] [--keep RUNS]`, FOLDER
-holding `heat_neumann_1d.npz`: one step of the heat equation, a flux prescribed at both ends, 1000
-functions for training and 200 for testing. Epochs, widths, loss and optimiser are those of the
+`python benchmarks/boundary_operators.py FOLDER [--models NAME ...] [--seeds 2] [--keep RUNS]`,
+FOLDER has `heat_neumann_1d.npz`: one step of the heat equation, a flux prescribed at both ends,
+1000 functions for training and 200 for testing. Epochs, widths, loss and optimiser are those of the
 reference. With `--keep`, trainings are checkpointed there, and a call that was stopped goes on.
 """
 

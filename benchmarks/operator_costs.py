@@ -1,7 +1,7 @@
 """What obeying the boundary costs: a training step of each operator against that of the plain FNO.
 
-`python benchmarks/operator_costs.py [--repeats 15]`. One step is the loss, its gradient and Adam, on
-a batch of 20; the operators take turns, so that noise meets them alike.
+`python benchmarks/operator_costs.py [--repeats 15]`. One step is the loss, its gradient and Adam,
+on a batch of 20; the operators take turns, so that noise meets them alike.
 """
 
 import argparse
