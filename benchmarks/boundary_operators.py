@@ -81,7 +81,7 @@ def main() -> None:
             found = score_operator(trained.operator, problem.test, problem.conditions)
             scores.append(found | {"seconds_per_epoch": trained.seconds_per_epoch})
             parameters = trained.parameters
-        rows[name] = OperatorRow(tuple(scores), parameters)
+        rows[name] = OperatorRow(tuple(scores), parameters, seeds=tuple(range(arguments.seeds)))
         write(rows, " ".join(["--models", *arguments.models, "--seeds", str(arguments.seeds)]))
 
 

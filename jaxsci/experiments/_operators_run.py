@@ -90,7 +90,7 @@ def run_operators(
         "csv": folder / "table.csv",
     }
     for name in settings.models:
-        scores, parameters, notes = [], None, []
+        scores, finished, parameters, notes = [], [], None, []
         for seed in seeds:
             say(f"{name}, seed {seed}: {RECIPES[name].summary}")
             try:
@@ -106,12 +106,13 @@ def run_operators(
                 notes.append(f"seed {seed} diverged in epoch {stop.epoch}")
                 continue
             parameters = trained.parameters
+            finished.append(seed)
             models.setdefault(name, trained.operator)
             scores.append(
                 scores_of(trained.operator, problem)
                 | {"seconds_per_epoch": trained.seconds_per_epoch}
             )
-        rows[name] = OperatorRow(tuple(scores), parameters, "; ".join(notes))
+        rows[name] = OperatorRow(tuple(scores), parameters, "; ".join(notes), tuple(finished))
         files["table"].write_text(operator_table(rows) + "\n")  # what there is, if it is stopped
     rollout = roll_out(models, family, budget.held_out, seed=settings.seed)
     if settings.figures and models:

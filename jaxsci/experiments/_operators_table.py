@@ -18,11 +18,13 @@ class OperatorRow:
         `@2` and `@4` after the name at 2 and 4 times the resolution, and `seconds_per_epoch`.
     - `parameters`: how many were trained; `None` for a baseline.
     - `note`: what a reader has to know, e.g. that a training failed.
+    - `seeds`: those of `scores`, in order.
     """
 
     scores: tuple[dict[str, float], ...]
     parameters: int | None = None
     note: str = ""
+    seeds: tuple[int, ...] = (0,)
 
     def values(self, name: str) -> np.ndarray:
         """That score of each seed that has it."""
@@ -68,7 +70,7 @@ def write_operator_csv(rows: Rows, path: Path) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(["model", "seed", "score", "value"])
         for model, row in rows.items():
-            for seed, scores in enumerate(row.scores):
+            for seed, scores in zip(row.seeds, row.scores, strict=False):
                 writer.writerows([model, seed, name, value] for name, value in scores.items())
 
 

@@ -208,6 +208,9 @@ def test_a_run_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     assert len(results["rollout"]["fno-matched-enforced"]) == 4
     names = ["results.json", "table.md", "table.csv", "fields.png", "boundary.png", "rollout.png"]
     assert all((tmp_path / name).stat().st_size for name in names)
+    csv = (tmp_path / "table.csv").read_text().splitlines()
+    assert csv[0] == "model,seed,score,value"
+    assert [line.split(",")[1] for line in csv if ",error," in line] == ["0", "0", "0", "1"]
     written = json.loads((tmp_path / "results.json").read_text())
     assert written["versions"]["jax"] == jax.__version__
     stamps = {path: path.stat().st_mtime_ns for path in tmp_path.glob("training/*/checkpoint.eqx")}
