@@ -54,8 +54,8 @@ One step to t = 0.5, 500 points, 30 epochs, batch 20, Adam 1e-3 halved every 5 e
 deviation over the seeds. Both fluxes are the same for all functions: there is nothing of which an
 operator could be told. `fno` has a channel MLP in each block and GELU; `fno-2021` has no MLP and
 ReLU, which was found by its error on these test functions (there are no others), seed 0 of nine
-variants: with GELU and no MLP it is .0036. `boon` has no MLP and GELU. Boundary: the largest error of u_x at an
-end, by the enforced stencil of order 4 and by an independent one of order 6; the flux that is asked
+variants: with GELU and no MLP it is .0036. `boon` has no MLP and GELU. Boundary: the largest error
+of u_x at an end, by the enforced stencil of order 4 and by an independent one of order 6; the flux that is asked
 for is 0 on the left and 5 on the right. The baselines are in closed form: {ridge}."""
 
 
