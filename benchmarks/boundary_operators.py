@@ -55,8 +55,8 @@ deviation over the seeds. Both fluxes are the same for all functions: there is n
 operator could be told. `fno` has a channel MLP in each block and GELU; `fno-2021` has no MLP and
 ReLU, which was found by its error on these test functions (there are no others), seed 0 of nine
 variants: with GELU and no MLP it is .0036. `boon` has no MLP and GELU. Boundary: the largest error
-of u_x at an end, by the enforced stencil of order 4 and by an independent one of order 6; the flux that is asked
-for is 0 on the left and 5 on the right. The baselines are in closed form: {ridge}."""
+of u_x at an end, by the enforced stencil of order 4 and by an independent one of order 6; the flux
+that is asked for is 0 on the left and 5 on the right. The baselines are in closed form: {ridge}."""
 
 
 def main() -> None:
