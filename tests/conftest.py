@@ -84,6 +84,20 @@ def pytest_runtest_setup(item):
         pytest.skip(f"not run: the time limit of {limit:.0f} s was reached")
 
 
+_MAPS = Path("/proc/self/maps")
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _room_for_programs():
+    """Forgets what was compiled before Linux stops the process for it.
+
+    Each program is a few mappings of memory, of which a process may have 65 530 by default.
+    """
+    if _MAPS.exists() and _MAPS.read_bytes().count(b"\n") > 20_000:
+        jax.clear_caches()
+    yield
+
+
 @pytest.fixture(scope="session")
 def repository() -> Path:
     """The folder that holds pyproject.toml."""

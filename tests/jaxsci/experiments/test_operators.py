@@ -221,6 +221,7 @@ def test_a_run_end_to_end_and_again(tmp_path, capsys, monkeypatch):
     assert {path: path.stat().st_mtime_ns for path in stamps} == stamps
 
 
+@pytest.mark.slow
 def test_a_run_without_time(tmp_path, monkeypatch):
     budget = OPERATOR_BUDGETS["heat"]["quick"]
     training = dataclasses.replace(budget.training, modes=8, layers=1)

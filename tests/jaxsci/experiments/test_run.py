@@ -76,9 +76,8 @@ def test_pooling_over_samples_adds_the_spread_of_their_means():
     assert widths[1] < 0.5  # every sample has the same mass after the update
 
 
-@pytest.mark.parametrize(
-    "name", [n if n == "stefan" else pytest.param(n, marks=pytest.mark.slow) for n in EQUATIONS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", EQUATIONS)
 def test_every_experiment_runs(name, tmp_path, capsys):
     words = ["run", name, "--json", "--output", str(tmp_path)]
     words += [] if name == "stefan" else ["--no-figures"]

@@ -99,6 +99,7 @@ def test_boon_with_t1_is_the_network_written_out():
     np.testing.assert_allclose(found, expected, rtol=2e-5, atol=2e-6)
 
 
+@pytest.mark.slow
 def test_boon_in_two_dimensions_with_channel_mlps():
     conditions = BoundaryConditions(
         ("t", "x"),

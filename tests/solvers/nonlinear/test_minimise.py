@@ -175,18 +175,16 @@ def test_rounded_products_do_not_hide_a_weak_direction(x64):
     right = np.r_[np.zeros(n - 1), weak, weak]
     best = np.linalg.lstsq(rows, right)[0]
     policy = "bundle_adjustment,residual=f64,update=f64"
-    error = {}
-    for polish in (0, 2):
-        solution = minimise(
-            problem,
-            {"x": np.zeros((n, 1))},
-            linear=Iterative(max_steps=100, polish=polish),
-            preconditioner=CompleteCholesky(),
-            policy=policy,
-            throw=False,
-        )
-        error[polish] = np.abs(solution.to_numpy()["x"][:, 0] - best).max()
-    assert error[2] < 1e-6 and error[0] > 1e-3
+    solution = minimise(
+        problem,
+        {"x": np.zeros((n, 1))},
+        linear=Iterative(max_steps=100),
+        preconditioner=CompleteCholesky(),
+        policy=policy,
+        throw=False,
+    )
+    # Without the steps that follow it is 0.03.
+    assert np.abs(solution.to_numpy()["x"][:, 0] - best).max() < 1e-6
 
 
 TRACED = []
@@ -324,7 +322,9 @@ def test_half_precision_residuals_are_never_called_a_success():
         minimise(problem, x0, policy="naive_half")
 
 
-@pytest.mark.parametrize("method", [None, LevenbergMarquardt()])
+@pytest.mark.parametrize(
+    "method", [pytest.param(None, marks=pytest.mark.slow), LevenbergMarquardt()]
+)
 def test_a_factor_in_float32_solves_what_it_cannot_hold(method):
     # The weakest directions of a long drive are below the rounding of J'J.
     graph = manhattan(200, seed=0)

@@ -55,6 +55,7 @@ def small(data=DATA, indices=SEEN):
     return Problem(variables, factors, {"c": jnp.arange(3) == 0, "p": jnp.arange(5) == 4})
 
 
+@pytest.mark.slow
 def test_other_slots_priors_and_batches():
     start = {"c": jnp.zeros((3, 3)), "p": jnp.ones((5, 2))}
     linear = Schur(rtol=1e-4).planned(small())

@@ -93,6 +93,7 @@ def test_under_vmap():
         np.testing.assert_allclose(one, solve(diagonal), rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_one_step_does_what_many_did(x64):
     """A float32 factor leaves a float64 solve to 1e-10 a few steps."""
     graph = sphere(6, 12, seed=0)

@@ -39,6 +39,7 @@ def counts(graph, *settings, policy=None):
     return [int(steps(problem, values, plan, policy)) for plan in plans]
 
 
+@pytest.mark.slow
 def test_fewer_steps_than_block_jacobi(x64):
     jacobi, cholesky = counts(sphere(6, 12, seed=0), IncompleteCholesky())
     assert cholesky <= 0.5 * jacobi
