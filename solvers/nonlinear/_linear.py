@@ -190,7 +190,7 @@ class Direct(AbstractLinear):
         rounding = len(value) * jnp.finfo(value.dtype).eps
         if value.dtype != jnp.float64:
             value, steps = polished(jacobian, residual, damping, value, inverse, 2)
-            # The steps have found a curvature above zero along each direction.
+            # The weakest directions of a sound problem are below this bound in float32.
             rounding = 0.0
         # The curvature along the step, of a matrix with unit diagonal: a lost pivot shows there.
         along, length = -jnp.vdot(gradient, value), jnp.vdot(value, value)

@@ -11,9 +11,9 @@ _UNROLLED = 16
 def inverse_cholesky(blocks: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
     """`X = L^-1` for the Cholesky factor `L L' = S` of each block: `X S X' = I`.
 
-    As operations on all blocks together. A call to LAPACK for each is several times slower; and
-    two such calls in one program can wait for each other for ever where jaxlib 0.10 has as few
-    threads as that (each asks for help from the pool of threads that both occupy).
+    As operations on all blocks together, up to a size of 16; larger blocks go to LAPACK. Two such
+    calls in one program can wait for each other for ever where jaxlib 0.10 has as few threads as
+    that: each asks for help from the pool of threads that both occupy.
 
     **Arguments:**
 
