@@ -5,23 +5,16 @@ on a batch of 20; the operators take turns, so that noise meets them alike.
 """
 
 import argparse
-import os
 
-# As `jaxsci run` does: see jaxsci/cli/_threads.py.
-from jaxsci.cli._threads import quieten
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+from timing import Measurement, interleaved_samples, report
 
-quieten()
-os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-
-import equinox as eqx  # noqa: E402
-import jax  # noqa: E402
-import numpy as np  # noqa: E402
-import optax  # noqa: E402
-from timing import Measurement, interleaved_samples, report  # noqa: E402
-
-from jaxsci.equations.families import HeatNeumann, StokesSecond, make_dataset  # noqa: E402
-from jaxsci.experiments import conditions_of, relative_l2  # noqa: E402
-from jaxsci.operators.constrained import DEFAULT_RECIPE, make_operator  # noqa: E402
+from jaxsci.equations.families import HeatNeumann, StokesSecond, make_dataset
+from jaxsci.experiments import conditions_of, relative_l2
+from jaxsci.operators.constrained import DEFAULT_RECIPE, make_operator
 
 BATCH = 20
 CASES = {

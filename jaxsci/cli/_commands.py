@@ -17,7 +17,6 @@ class Command:
     - `function`: called as `function(settings, progress=say)`, where `say` takes a line of text.
         It returns a dataclass whose `str` is the report, or a mapping whose entry `"report"` is.
     - `other`: a second kind of work under the same name.
-    - `quiet_threads`: whether it factorises many small matrices, see `_threads.py`.
     """
 
     summary: str
@@ -26,7 +25,6 @@ class Command:
     settings: str
     function: str
     other: "Other | None" = None
-    quiet_threads: bool = False
 
     def load(self) -> tuple[type, Callable[..., Any]]:
         """The settings class and the function."""
@@ -85,7 +83,6 @@ COMMANDS = {
         settings="RunSettings",
         function="run_experiment",
         other=Other("is_for_operators", _OPERATORS),
-        quiet_threads=True,
     ),
     "constrain": Command(
         summary="make the predictions in FILE obey a conservation law",

@@ -81,10 +81,6 @@ def _run(name: str, words: list[str]) -> int:
     program = f"jaxsci {name}"
     debug = "--debug" in words
     try:
-        if COMMANDS[name].quiet_threads:
-            from ._threads import quieten
-
-            quieten()
         command = COMMANDS[name].for_words(words)
         settings_type, function = command.load()
         parsed = parse(name, command, settings_type, words)

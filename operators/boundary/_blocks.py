@@ -1,4 +1,4 @@
-"""The blocks of a linear layer between its boundary points, and their regularised inverse."""
+"""The blocks of a linear layer between its boundary points."""
 
 import math
 from abc import abstractmethod
@@ -8,8 +8,6 @@ import equinox as eqx
 import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Inexact
-
-from jaxsci.precision import matmul
 
 
 class AbstractTransverse(eqx.Module):
@@ -94,46 +92,3 @@ def add_at(u: Array, axis: int, points: tuple[int, ...], delta: Array) -> Array:
         index[axis] = i
         u = u.at[tuple(index)].add(d)
     return u
-
-
-def regularised_solve(
-    A: Inexact[Array, "*batch p q"], r: Inexact[Array, "*batch p"], tikhonov: float | None
-) -> Inexact[Array, "*batch q"]:
-    """`z = A' (A A' + eps^2 I)^-1 r`, i.e. the minimiser of `|A z - r|^2 + eps^2 |z|^2`.
-
-    `eps` is `tikhonov` times the largest Frobenius norm among the blocks `A`, by default the square
-    root of the machine epsilon: what is singular in this precision is left alone instead of blown
-    up. `|z| <= |r| / (2 eps)`, whatever `A`, and `z = 0` for `A = 0`. By a QR factorisation of
-    `[A; eps I]`, which does not square the condition number.
-    """
-    if tikhonov is None:
-        tikhonov = math.sqrt(float(jnp.finfo(A.dtype).eps))
-    # Brought to size 1 first, so that no square under- or overflows. The level of the noise is no
-    # function of the weights that one would want to differentiate.
-    size = jnp.abs(lax.stop_gradient(A))
-    largest = jnp.max(size, initial=0)
-    largest = jnp.where(largest > 0, largest, 1)
-    squares = jnp.sum((size / largest) ** 2, axis=(-2, -1))
-    norm = jnp.sqrt(jnp.max(squares, initial=0))
-    norm = largest * jnp.where(norm > 0, norm, 1)
-    A, r = A / norm.astype(A.dtype), r / norm.astype(r.dtype)
-    p, q = A.shape[-2:]
-    if p == q == 1:
-        a = A[..., 0]
-        return jnp.conj(a) * r / (jnp.real(a * jnp.conj(a)) + tikhonov**2).astype(a.dtype)
-    # The smaller of the two Gram matrices is factorised, so that none has directions of no weight.
-    wide, n = p <= q, min(p, q)
-    eye = jnp.broadcast_to(tikhonov * jnp.eye(n, dtype=A.dtype), (*A.shape[:-2], n, n))
-    top = _adjoint(A) if wide else A
-    Q, R = jnp.linalg.qr(jnp.concatenate([top, eye], axis=-2))
-    Q = Q[..., : top.shape[-2], :]
-    # The inverse itself, which depends on the weights only: a batch of `r` shares all of this.
-    if wide:  # A' (R' R)^-1 = Q R'^-1
-        solved = lax.linalg.triangular_solve(R, Q, transpose_a=True, conjugate_a=True)
-    else:
-        solved = lax.linalg.triangular_solve(R, _adjoint(Q), left_side=True)
-    return matmul(solved, r[..., None])[..., 0]
-
-
-def _adjoint(A: Array) -> Array:
-    return jnp.conj(jnp.swapaxes(A, -1, -2))

@@ -11,11 +11,12 @@ from jaxtyping import Array, Float
 
 from jaxsci.errors import lookup, require_finite
 
-from ._blocks import AbstractEndLayer, add_at, regularised_solve, take
+from ._blocks import AbstractEndLayer, add_at, take
 from ._boundary import BoundaryConditions, FaceName, Values, functional
 from ._conditions import Periodic
 from ._enforce import check_field, enforce_resolved
 from ._layers import DenseLayer, as_end_layer
+from ._regularised import regularised_solve
 from ._stencils import SIDES
 
 Correction = Literal["boon", "exact", "consistent", "t1"]

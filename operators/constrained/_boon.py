@@ -49,11 +49,6 @@ class BOON(eqx.Module):
         >>> float(y[0, 0]), float(y[0, -1])
         (2.0, -1.0)
 
-    Limits: each layer factorises many small matrices by LAPACK. With jaxlib 0.10 on a CPU of few
-    cores, factorisations of several layers can wait for each other for ever; start Python with
-    `XLA_FLAGS=--xla_cpu_enable_concurrency_optimized_scheduler=false` there (`jaxsci run` does)
-    (C).
-
     Reference: Saad, Gupta, Alizadeh, Maddix, *Guiding continuous operator learning through
     physics-based boundary constraints*, ICLR 2023. Differs from the published code in what
     [`correct`][jaxsci.operators.boundary.correct] lists and: 1. all spectral layers are used (the

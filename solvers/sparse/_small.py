@@ -1,23 +1,28 @@
-"""Cholesky factors of many small matrices at once, column by column instead of by LAPACK."""
+"""Cholesky factors of many small matrices at once, in array operations instead of by LAPACK."""
 
-import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jax import lax
+from jaxtyping import Array, Inexact
 
-# Beyond this size so many columns are no longer a small program.
-_UNROLLED = 16
+from jaxsci.precision import matmul
+
+# Up to this size column by column, each an operation of its own; larger ones in blocks of a width
+# whose program is small.
+_UNROLLED = 9
+_WIDTH = 8
 
 
-def inverse_cholesky(blocks: Float[Array, "*batch d d"]) -> Float[Array, "*batch d d"]:
+def inverse_cholesky(blocks: Inexact[Array, "*batch d d"]) -> Inexact[Array, "*batch d d"]:
     """`X = L^-1` for the Cholesky factor `L L' = S` of each block: `X S X' = I`.
 
-    As operations on all blocks together, up to a size of 16; larger blocks go to LAPACK. Two such
-    calls in one program can wait for each other for ever where jaxlib 0.10 has as few threads as
-    that: each asks for help from the pool of threads that both occupy.
+    As operations on all blocks together, with no call to a library: where jaxlib 0.10 has two
+    threads, two factorisations by LAPACK in one program can wait for each other for ever, each for
+    help from the pool of threads that both occupy. For hundreds of rows at most: what is above the
+    diagonal is computed too.
 
     **Arguments:**
 
-    - `blocks`: symmetric; only the lower triangles count.
+    - `blocks`: symmetric, or Hermitian; only the lower triangles count.
 
     **Returns:** lower triangular; NaN or infinite somewhere in each block that is not positive
     definite.
@@ -30,15 +35,17 @@ def inverse_cholesky(blocks: Float[Array, "*batch d d"]) -> Float[Array, "*batch
                 [-0.5,  1. ]]], dtype=float32)
     """
     d = blocks.shape[-1]
-    if d > _UNROLLED:
-        root = jax.lax.linalg.cholesky(blocks, symmetrize_input=False)
-        identity = jnp.broadcast_to(jnp.eye(d, dtype=blocks.dtype), blocks.shape)
-        return jax.lax.linalg.triangular_solve(root, identity, left_side=True, lower=True)
+    return _by_columns(blocks) if d <= _UNROLLED else _by_blocks(blocks)
+
+
+def _by_columns(blocks: Array) -> Array:
+    d = blocks.shape[-1]
     left, columns = blocks, []
     for _ in range(d):
-        column = left[..., 0] / jnp.sqrt(left[..., :1, 0])
+        # The square root of the real part: a complex one of a negative pivot would be finite.
+        column = left[..., 0] / jnp.sqrt(jnp.real(left[..., :1, 0])).astype(left.dtype)
         below = column[..., 1:]
-        left = left[..., 1:, 1:] - below[..., :, None] * below[..., None, :]
+        left = left[..., 1:, 1:] - below[..., :, None] * jnp.conj(below)[..., None, :]
         columns.append(column)
     rows = []
     for k in range(d):
@@ -47,3 +54,35 @@ def inverse_cholesky(blocks: Float[Array, "*batch d d"]) -> Float[Array, "*batch
             row = row - columns[j][..., k - j, None] * rows[j]
         rows.append(row / columns[k][..., :1])
     return jnp.stack(rows, -2)
+
+
+def _by_blocks(blocks: Array) -> Array:
+    """The same by block columns, whose diagonal blocks are inverted column by column."""
+    d, w = blocks.shape[-1], _WIDTH
+    size = -(-d // w) * w
+    start = jnp.zeros((*blocks.shape[:-2], size, size), blocks.dtype)
+    i = jnp.arange(size)
+    eye = start.at[..., i, i].set(1)
+    # Padded with the identity, whose factor stands beside that of the block.
+    left = eye.at[..., :d, :d].set(blocks)
+
+    def step(
+        carry: tuple[Array, Array, Array], at: Array
+    ) -> tuple[tuple[Array, Array, Array], None]:
+        left, L, X = carry
+        panel = lax.dynamic_slice_in_dim(left, at, w, axis=-1)
+        X_k = _by_columns(lax.dynamic_slice_in_dim(panel, at, w, axis=-2))
+        below = lax.broadcasted_iota(at.dtype, panel.shape, panel.ndim - 2) >= at + w
+        panel = jnp.where(below, matmul(panel, _adjoint(X_k)), 0)
+        known = lax.dynamic_slice_in_dim(L, at, w, axis=-2)
+        row = matmul(X_k, lax.dynamic_slice_in_dim(eye, at, w, axis=-2) - matmul(known, X))
+        left = left - matmul(panel, _adjoint(panel))
+        L = lax.dynamic_update_slice_in_dim(L, panel, at, axis=-1)
+        return (left, L, lax.dynamic_update_slice_in_dim(X, row, at, axis=-2)), None
+
+    (_, _, X), _ = lax.scan(step, (left, start, start), jnp.arange(0, size, w))
+    return X[..., :d, :d]
+
+
+def _adjoint(A: Array) -> Array:
+    return jnp.conj(jnp.swapaxes(A, -1, -2))
