@@ -4,12 +4,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsci.solvers.sparse import BlockSymmetric, register_positive
 
 from ._results import DIRECT_RESULTS
 from ._symbolic import Symbolic
+
+_WIDTH = 8
 
 
 class Fronts(eqx.Module):
@@ -82,27 +85,49 @@ def _eliminate(blocks: Array, places: Fronts) -> tuple[Array, tuple[Array, Array
 
 
 def _invert_lower(lower: Float[Array, "B n n"]) -> Float[Array, "B n n"]:
-    """Inverses of lower triangular matrices, by doubling the size of inverted diagonal blocks.
+    """Inverses of lower triangular matrices: diagonal blocks first, then block row by block row.
 
-    A few batched products: a triangular solve of this size took ten times as long on a CPU.
+    A few batched products, most of them in loops, as the time to compile them counts as well. A
+    triangular solve of this size took ten times as long on a CPU.
     """
     batch, n = lower.shape[:2]
-    size = 1 << max(0, n - 1).bit_length()
-    padded = jnp.pad(lower, ((0, 0), (0, size - n), (0, size - n)))
-    filled = jnp.arange(size) < n
-    diagonal = jnp.where(filled[None], jnp.diagonal(padded, axis1=1, axis2=2), 1)
-    inverse = (1 / diagonal)[:, :, None, None]
-    s = 1
-    while s < size:
-        pairs = padded.reshape(batch, size // (2 * s), 2 * s, size // (2 * s), 2 * s)
-        pairs = jnp.moveaxis(jnp.diagonal(pairs, axis1=1, axis2=3), -1, 1)
-        first, second = inverse[:, 0::2], inverse[:, 1::2]
-        below = jnp.matmul(pairs[:, :, s:, :s], first, precision="highest")
-        below = -jnp.matmul(second, below, precision="highest")
-        top = jnp.concatenate([first, jnp.zeros_like(first)], axis=3)
-        inverse = jnp.concatenate([top, jnp.concatenate([below, second], axis=3)], axis=2)
-        s *= 2
-    return inverse[:, 0, :n, :n]
+    w, dtype = _WIDTH, lower.dtype
+    size = -(-n // w) * w
+    padding = jnp.arange(n, size)
+    padded = jnp.zeros((batch, size, size), dtype).at[:, :n, :n].set(lower)
+    padded = padded.at[:, padding, padding].set(1)
+    blocks = padded.reshape(batch, size // w, w, size // w, w)
+    blocks = jnp.moveaxis(jnp.diagonal(blocks, axis1=1, axis2=3), -1, 1)
+    eye = jnp.eye(w, dtype=dtype)[None, None]
+
+    def double(inverse: Array, below: Array) -> tuple[Array, None]:
+        """From inverses of the halves of blocks to those of the blocks."""
+        moved = jnp.matmul(blocks * below[None, None], inverse, precision="highest")
+        return inverse - jnp.matmul(inverse, moved, precision="highest"), None
+
+    diagonal = jnp.diagonal(blocks, axis1=2, axis2=3)[..., None]
+    inverse, _ = jax.lax.scan(double, eye / diagonal, jnp.asarray(_halves(w), dtype))
+
+    def row(X: Array, step: tuple[Array, Array]) -> tuple[Array, None]:
+        at, corner = step
+        left = jax.lax.dynamic_slice_in_dim(padded, at, w, axis=1)
+        below = -jnp.matmul(left, X, precision="highest")
+        below = jax.lax.dynamic_update_slice_in_dim(
+            below, jnp.broadcast_to(eye[0], corner.shape), at, axis=2
+        )
+        new = jnp.matmul(corner, below, precision="highest")
+        return jax.lax.dynamic_update_slice_in_dim(X, new, at, axis=1), None
+
+    steps = jnp.arange(0, size, w), jnp.moveaxis(inverse, 1, 0)
+    X, _ = jax.lax.scan(row, jnp.zeros_like(padded), steps)
+    return X[:, :n, :n]
+
+
+def _halves(w: int) -> np.ndarray:
+    """Masks of what is below the first half of blocks of size 2, 4, .. `w`."""
+    i, s = np.arange(w), 2 ** np.arange(w.bit_length() - 1)[:, None]
+    same = (i // (2 * s))[:, :, None] == (i // (2 * s))[:, None, :]
+    return same & ((i // s)[:, :, None] > (i // s)[:, None, :])
 
 
 class SupernodalFactor(lx.AbstractLinearOperator):

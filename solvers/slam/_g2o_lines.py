@@ -12,32 +12,27 @@ from ._graph import FileLine
 
 @dataclasses.dataclass(frozen=True)
 class Tag:
-    """How a tag's lines look: so many ids, then so many numbers.
-
-    All but the first `own` numbers are an information matrix, which may repeat.
-    """
+    """How a tag's lines look: so many ids, then so many numbers, of a graph of `dim` dimensions."""
 
     ids: int
     numbers: int
     dim: int
-    own: int
 
 
 TAGS = {
-    b"VERTEX_SE2": Tag(1, 3, 2, 3),
-    b"VERTEX_XY": Tag(1, 2, 2, 2),
-    b"EDGE_SE2": Tag(2, 3 + 6, 2, 3),
-    b"EDGE_SE2_XY": Tag(2, 2 + 3, 2, 2),
-    b"VERTEX_SE3:QUAT": Tag(1, 7, 3, 7),
-    b"VERTEX_TRACKXYZ": Tag(1, 3, 3, 3),
-    b"EDGE_SE3:QUAT": Tag(2, 7 + 21, 3, 7),
-    b"EDGE_SE3_TRACKXYZ": Tag(3, 3 + 6, 3, 3),
-    b"PARAMS_SE3OFFSET": Tag(1, 7, 3, 7),
+    b"VERTEX_SE2": Tag(1, 3, 2),
+    b"VERTEX_XY": Tag(1, 2, 2),
+    b"EDGE_SE2": Tag(2, 3 + 6, 2),
+    b"EDGE_SE2_XY": Tag(2, 2 + 3, 2),
+    b"VERTEX_SE3:QUAT": Tag(1, 7, 3),
+    b"VERTEX_TRACKXYZ": Tag(1, 3, 3),
+    b"EDGE_SE3:QUAT": Tag(2, 7 + 21, 3),
+    b"EDGE_SE3_TRACKXYZ": Tag(3, 3 + 6, 3),
+    b"PARAMS_SE3OFFSET": Tag(1, 7, 3),
 }
 _FIX = b"FIX"
 _LARGEST = 2**63 - 1
-_KNOWN = 1000
-_SHORT = 3
+_BLOCK = 1 << 18  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,22 +45,10 @@ class Rows:
     numbers: np.ndarray
 
 
-class _Numbers(dict[bytes, float]):
-    """Texts as numbers; short ones are kept: most of an information matrix is zeros."""
-
-    def __missing__(self, text: bytes) -> float:
-        value = float(text)
-        if len(text) <= _SHORT:
-            self[text] = value
-        return value
-
-
 class _Buffer:
     def __init__(self):
         self.lines, self.ids = array.array("q"), array.array("q")
         self.numbers = array.array("d")
-        self.known: dict[bytes, list[float]] = {}
-        self.number = _Numbers().__getitem__
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,56 +68,90 @@ def scan(file: io.BufferedIOBase) -> Scan:
     held = _Buffer()
     malformed: list[FileLine] = []
     unknown: Counter[bytes] = Counter()
-    number = 0
-    for number, line in enumerate(file, 1):
-        tag, _, text = line.partition(b" ")
-        if tag not in TAGS:  # nor if something other than one space follows the tag
-            tag, *rest = line.split(None, 1) or (b"#",)
-            text = b"".join(rest)
-        layout = TAGS.get(tag)
-        if layout is None:
-            if tag == _FIX:
-                for name in text.split() or (b"nothing",):
-                    _read(held, Tag(1, 0, 0, 0), number, line, name, malformed)
+    read = 0
+    while block := file.readlines(_BLOCK):
+        texts: dict[bytes, list[bytes]] = {tag: [] for tag in TAGS}
+        numbers: dict[bytes, list[int]] = {tag: [] for tag in TAGS}
+        for number, line in enumerate(block, read + 1):
+            tag, _, rest = line.partition(b" ")
+            if tag not in TAGS:  # nor if something other than one space follows the tag
+                words = line.split(None, 1) or [b"#"]
+                tag, rest = words[0], b"".join(words[1:])
+            if tag in TAGS:
+                texts[tag].append(line)
+                numbers[tag].append(number)
+            elif tag == _FIX:
+                for name in rest.split() or (b"nothing",):
+                    _read(held, Tag(1, 0, 0), number, line, [name], malformed)
             elif not tag.startswith(b"#"):
                 unknown[tag[:80]] += 1
-            continue
-        _read(buffers[tag], layout, number, line, text, malformed)
+        read += len(block)
+        for tag, layout in TAGS.items():
+            if _read_all(buffers[tag], tag, layout, numbers[tag], texts[tag]):
+                continue
+            for at, line in zip(numbers[tag], texts[tag], strict=True):
+                _read(buffers[tag], layout, at, line, line.split()[1:], malformed)
     rows = {tag: _rows(buffers[tag], layout) for tag, layout in TAGS.items()}
     names = {show(tag): count for tag, count in unknown.items()}
-    return Scan(rows, _rows(held, Tag(1, 0, 0, 0)), malformed, names, number)
+    return Scan(rows, _rows(held, Tag(1, 0, 0)), malformed, names, read)
+
+
+def _read_all(
+    buffer: _Buffer, tag: bytes, layout: Tag, numbers: list[int], lines: list[bytes]
+) -> bool:
+    """Append lines of one tag at once; nothing, and false, if one is not as it should be."""
+    text, width = b"".join(lines), 1 + layout.ids + layout.numbers
+    tokens = text.split()
+    # A tag is no number: lines are as long as they should be if each tag is where it should be.
+    if len(tokens) != width * len(lines) or tokens[::width] != [tag] * len(lines):
+        return False
+    if text.count(b"_") != tag.count(b"_") * len(lines):  # Python reads 1_0 as ten
+        return False
+    del tokens[::width]
+    try:
+        ids = np.empty((len(lines), layout.ids), np.int64)
+        for k in range(layout.ids):
+            left = width - 1 - k
+            ids[:, k] = list(map(int, tokens[::left]))
+            del tokens[::left]
+        values = list(map(float, tokens))
+    except (ValueError, OverflowError):
+        return False
+    if ids.min(initial=0) < 0:
+        return False
+    buffer.lines.fromlist(numbers)
+    buffer.ids.frombytes(ids.tobytes())
+    buffer.numbers.fromlist(values)
+    return True
 
 
 def _read(
-    buffer: _Buffer, layout: Tag, number: int, line: bytes, rest: bytes, malformed: list[FileLine]
+    buffer: _Buffer,
+    layout: Tag,
+    number: int,
+    line: bytes,
+    tokens: list[bytes],
+    malformed: list[FileLine],
 ) -> None:
     """Append a line's ids and numbers to the buffer, or the line to the malformed ones."""
-    # Most files repeat few information matrices: the last columns are looked up as one text.
-    first, own = layout.ids, layout.ids + layout.own
-    tokens = rest.split(None, own)
-    text = tokens.pop() if len(tokens) > own else b""
-    last = buffer.known.get(text)
+    first, wanted = layout.ids, layout.ids + layout.numbers
     try:
-        ids = list(map(int, tokens[:first]))
-        numbers = list(map(float, tokens[first:]))
-        if last is None:
-            last = list(map(buffer.number, text.split()))
-            if len(buffer.known) < _KNOWN and len(last) == layout.numbers - layout.own:
-                buffer.known[text] = last
-        numbers += last
+        ids, numbers = list(map(int, tokens[:first])), list(map(float, tokens[first:]))
     except ValueError:
-        malformed.append(file_line(number, line, _unreadable(rest.split(), layout)))
+        malformed.append(file_line(number, line, _unreadable(tokens, layout)))
         return
-    # Python reads 1_0 as ten.
-    if len(numbers) != layout.numbers or len(ids) < first or b"_" in rest:
-        malformed.append(file_line(number, line, _misshapen(rest.split(), layout)))
+    if len(tokens) != wanted:
+        reason = f"expected {1 + wanted} columns, got {1 + len(tokens)}"
+    elif any(b"_" in token for token in tokens):
+        reason = "a number holds an underscore"
     elif min(ids) < 0 or max(ids) > _LARGEST:
         reason = "an id must be a whole number from 0 to 2^63 - 1"
-        malformed.append(file_line(number, line, reason))
     else:
         buffer.lines.append(number)
         buffer.ids.fromlist(ids)
         buffer.numbers.fromlist(numbers)
+        return
+    malformed.append(file_line(number, line, reason))
 
 
 def file_line(number: int, text: bytes, reason: str) -> FileLine:
@@ -168,10 +185,3 @@ def _unreadable(tokens: list[bytes], layout: Tag) -> str:
         except ValueError:
             return f"expected {what} in column {position + 2}, got {show(token[:40])!r}"
     return "not readable"
-
-
-def _misshapen(tokens: list[bytes], layout: Tag) -> str:
-    wanted = layout.ids + layout.numbers
-    if len(tokens) != wanted:
-        return f"expected {1 + wanted} columns, got {1 + len(tokens)}"
-    return "a number holds an underscore"
