@@ -111,8 +111,10 @@ def make_weight(
     count = len(shape)
 
     def normal(key: PRNGKeyArray, shape: Sequence[int], std: float) -> Array:
-        # A complex number of variance s^2 has parts of variance s^2 / 2.
-        return jax.random.normal(key, (parts, *shape), dtype) * (std / math.sqrt(parts))
+        # Drawn as a vector: arrays of five or six axes take XLA seconds to compile, for the same
+        # numbers. A complex number of variance s^2 has parts of variance s^2 / 2.
+        drawn = jax.random.normal(key, (parts * math.prod(shape),), dtype)
+        return drawn.reshape(parts, *shape) * (std / math.sqrt(parts))
 
     if factorization is None:
         return DenseWeight(_layout_of_parts(normal(key, shape, std)))
