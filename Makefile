@@ -19,6 +19,9 @@ help:  ## show this list
 demo: $(VENV)/.installed-plot  ## put a melting front's lost mass right: table and figures, minutes
 	$(BIN)/jaxsci run stefan --budget quick
 
+# Programs that run once are compiled without most optimisations, or compilation would be most of
+# the time. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` tests them as they are used.
+test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
 test: $(VENV)/.installed-test  ## run the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(PYTEST_ARGS)
 

@@ -43,6 +43,7 @@ def cgnr(
     policy: Policy | None = None,
     rtol: Float[Array, ""] | float = 1e-6,
     atol: Float[Array, ""] | float = 0.0,
+    energy_atol: Float[Array, ""] | float = 0.0,
     max_steps: int | None = None,
     y0: Float[Array, " n"] | None = None,
     stopping: Stopping = "gradient",
@@ -73,6 +74,7 @@ def cgnr(
     - `damping`: a number, or one per column; not negative.
     - `policy`: by default everything has the dtype of `J`.
     - `rtol`, `atol`: the tolerance; `atol` is for the norm of the gradient.
+    - `energy_atol`: for `"energy"`: also stop when the last 8 steps gained at most this much of it.
     - `max_steps`: `10 n` by default; give it if the history is recorded, as it has its length.
     - `y0`: where to start; zero by default.
     - `stopping`: `"gradient"`: at `|s| <= rtol |J' residual| + atol`; `"energy"`: when the last 8
@@ -121,6 +123,7 @@ def cgnr(
         policy=policy,
         rtol=rtol,
         atol=atol,
+        energy_atol=energy_atol,
         max_steps=max_steps,
         y0=y0,
         stopping=stopping,
@@ -139,6 +142,7 @@ def solve_normal(
     policy: Policy,
     rtol: Array | float,
     atol: Array | float,
+    energy_atol: Array | float,
     max_steps: int | None,
     y0: Array | None,
     stopping: Stopping,
@@ -177,6 +181,7 @@ def solve_normal(
         start,
         target=target,
         rtol=rtol,
+        energy_atol=energy_atol,
         max_steps=10 * n if max_steps is None else max_steps,
         stopping=stopping,
         record=record,

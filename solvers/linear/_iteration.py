@@ -59,6 +59,7 @@ def conjugate_gradients(
     *,
     target: Float[Array, ""],
     rtol: Array | float,
+    energy_atol: Array | float,
     max_steps: int,
     stopping: Stopping,
     record: bool,
@@ -67,9 +68,9 @@ def conjugate_gradients(
     """Solves `(J'J + damping) x = g`, given the gradient `g - (J'J + damping) start` at a start.
 
     Stops when the norm of the gradient is at most `target`; for `"energy"` also when the last
-    `WINDOW` steps gained at most `rtol^2` of the energy that all steps gained; for
-    `"preconditioned"` when `s'Ms` has fallen by `rtol^2`. If the `residual` is given the gradient
-    is recomputed from it in each step, as in CGLS.
+    `WINDOW` steps gained at most `rtol^2` of the energy that all steps gained, or at most
+    `energy_atol`; for `"preconditioned"` when `s'Ms` has fallen by `rtol^2`. If the `residual` is
+    given the gradient is recomputed from it in each step, as in CGLS.
     """
     dtype = gradient.dtype
     real = jnp.zeros((), dtype)
@@ -97,11 +98,12 @@ def conjugate_gradients(
     )
 
     first, relative = gamma, jnp.asarray(rtol, dtype) ** 2
+    least = jnp.asarray(energy_atol).astype(dtype)
 
     def converged(state: _State) -> Array:
         small = state.norm <= target
         if stopping == "energy":
-            return small | (jnp.sum(state.recent) <= relative * state.energy)
+            return small | (jnp.sum(state.recent) <= jnp.maximum(relative * state.energy, least))
         if stopping == "preconditioned":
             return small | (jnp.abs(state.gamma) <= relative * jnp.abs(first))
         return small

@@ -139,6 +139,7 @@ class CGNR(lx.AbstractLinearSolver[_State]):
         settings = self._settings(options)
         policy = settings["policy"] or natural_policy(tall)
         settings |= {"policy": policy, "form": "recurrence", "y0": None, "residual": None}
+        settings["energy_atol"] = 0.0
         gradient = policy.dtype("gradient")
         weights = solve_normal(tall, right.astype(gradient), **settings)
         value = flat_product(tall, gradient)(weights.value)

@@ -52,6 +52,8 @@ class Iterative(AbstractLinear):
     - `max_steps`: of conjugate gradients, per system.
     - `stopping`: `"energy"`, `"gradient"` or `"preconditioned"`, the norm that `rtol` is of; by
         default `"preconditioned"` with a complete factor, else the method's.
+    - `negligible`: by energy, a system counts as solved, too, when the last 8 steps gained at most
+        this part of `|r|^2`: far less than what the minimiser goes on for.
     - `polish`: how many steps follow whose products have all bits of the gradient, if the policy
         stores the Jacobian in fewer. A direction along which `J` is nearly zero is far from zero
         for a rounded `J`: without these steps it is hardly moved in, and seems to be at rest.
@@ -60,6 +62,7 @@ class Iterative(AbstractLinear):
     rtol: float = 1e-2
     max_steps: int = eqx.field(static=True, default=1000)
     stopping: Stopping | None = eqx.field(static=True, default=None)
+    negligible: float = 1e-12
     polish: int = eqx.field(static=True, default=2)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
@@ -72,6 +75,7 @@ class Iterative(AbstractLinear):
             policy=policy,
             rtol=self.rtol,
             atol=rounding_of(gradient),
+            energy_atol=self.negligible * jnp.vdot(residual, residual),
             max_steps=self.max_steps,
             stopping=stopping if self.stopping is None else self.stopping,
             record=False,

@@ -147,7 +147,13 @@ def test_consistent_layers_obey_without_being_set(faces, x64):
 
 
 @pytest.mark.parametrize(
-    ("method", "wide"), [("boon", False), ("boon", True), ("exact", True), ("consistent", True)]
+    ("method", "wide"),
+    [
+        ("boon", False),
+        ("exact", True),
+        pytest.param("boon", True, marks=pytest.mark.slow),
+        pytest.param("consistent", True, marks=pytest.mark.slow),
+    ],
 )
 def test_boxes_of_matrices_and_callables(method, wide):
     C, n = 2, (3, 5)

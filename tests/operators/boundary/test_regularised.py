@@ -47,8 +47,7 @@ def test_solutions(p, q, dtype, x64):
     assert (error <= 4 * u * scale * (size / eps + given / eps**2)).all()
 
 
-@pytest.mark.parametrize("dtype", ["float64", "complex128"])
-@pytest.mark.parametrize(("p", "q"), [(3, 3), (4, 12)])
+@pytest.mark.parametrize(("p", "q", "dtype"), [(3, 3, "float64"), (4, 12, "complex128")])
 def test_derivatives(p, q, dtype, x64):
     # Of the inverse itself: the level of the noise in a solution is no function of the blocks.
     A = jnp.asarray(_random(dtype, 4, p, q))

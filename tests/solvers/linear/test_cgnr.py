@@ -57,6 +57,26 @@ def test_damping_start_and_preconditioner():
     assert int(again.steps) <= 1
 
 
+def test_stopping_once_steps_gain_little_energy(x64):
+    A = np.random.default_rng(1).normal(size=(200, 60)) * np.logspace(0, 2, 60)
+    right = np.ones(200)
+
+    def energy(**settings):
+        found = _solve(
+            _matrix(A, float), jnp.asarray(right), rtol=0.0, stopping="energy", **settings
+        )
+        image = A @ np.asarray(found.value)
+        return float(2 * right @ image - image @ image), int(found.steps)
+
+    for part in (1e-3, 1e-6):
+        atol = part * energy(max_steps=200)[0]
+        gained, steps = energy(energy_atol=atol)
+        # Eight steps gained no more than that, for the first time.
+        assert 8 < steps < 150
+        assert gained - energy(max_steps=steps - 8)[0] <= atol
+        assert energy(max_steps=steps - 1)[0] - energy(max_steps=steps - 9)[0] > atol
+
+
 def test_stopping_by_energy_holds_what_it_says():
     J, right = _matrix(TALL), jnp.asarray(RIGHT, jnp.float32)
     for rtol in (1e-1, 1e-3):

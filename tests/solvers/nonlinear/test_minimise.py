@@ -279,6 +279,7 @@ def test_bad_input_is_named(change, match):
         minimise(problem, **given)
 
 
+@pytest.mark.slow
 def test_reported_iterations_are_those_of_the_whole_loop(x64):
     problem, x0 = _made(*WORLD)
     settings = {"method": LevenbergMarquardt(), "preconditioner": IncompleteCholesky()}
