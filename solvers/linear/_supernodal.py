@@ -12,6 +12,7 @@ from jaxsci.solvers.sparse import BlockSymmetric, register_positive
 from ._results import DIRECT_RESULTS
 from ._symbolic import Symbolic
 
+# Of the diagonal blocks of a corner: those are inverted together, the rest row by row of them.
 _WIDTH = 8
 
 
