@@ -1,1 +1,15 @@
 """A prediction, what must hold of it, and how sure we are."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .constraining import constrain as constrain
+
+
+def __getattr__(name: str) -> Any:
+    # On first use, so that `import jaxsci.grids` does not import everything.
+    if name == "constrain":
+        from .constraining import constrain
+
+        return constrain
+    raise AttributeError(f"module 'jaxsci' has no attribute {name!r}")

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsci.errors import is_concrete
-from jaxsci.gaussians import Conditioned, Gaussian, LowRank, WeightedSums, null_projector
+from jaxsci.gaussians import Conditioned, DisjointRows, Gaussian, LowRank, null_projector
 from jaxsci.precision import compensated_sum, matmul
 
 from ._certificate import RESULTS, Certificate
@@ -160,8 +160,8 @@ def _refining_residual(constraint: LinearConstraint, mean: Array) -> Array:
     That is half of an eps of what the bound counts, for a third of the cost.
     """
     G, b = constraint.G, constraint.b
-    if isinstance(G, WeightedSums):
-        return jax.vmap(compensated_sum)(G.group(G.weights.ravel() * mean), -b)
+    if isinstance(G, DisjointRows):
+        return jax.vmap(compensated_sum)(G.group(G.flat_weights * mean), -b)
     if isinstance(G, lx.MatrixLinearOperator):
         return jax.vmap(compensated_sum)(G.matrix * mean[None, :], -b)
     return constraint.residual(mean)
@@ -181,7 +181,7 @@ def _root(cov: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
 
 def _row_variances(cov: lx.AbstractLinearOperator, G: lx.AbstractLinearOperator) -> Array | None:
     """The diagonal of `G C G'` if that is all there is of it, at O(n); else `None`."""
-    if isinstance(cov, lx.DiagonalLinearOperator) and isinstance(G, WeightedSums):
+    if isinstance(cov, lx.DiagonalLinearOperator) and isinstance(G, DisjointRows):
         return G.squared_mv(cov.diagonal)
     if G.out_size() == 1:
         row = G.T.mv(jnp.ones((1,), G.in_structure().dtype))
@@ -264,8 +264,8 @@ def _observe(
     lower = jnp.linalg.cholesky(S + null)
     whiten = jsl.solve_triangular(lower, eye - null, lower=True)
     log_det = 2 * jnp.sum(jnp.log(jnp.diagonal(lower)))
-    if isinstance(G, WeightedSums):
-        scaled = WeightedSums(G.weights * G.spread(units).reshape(G.shape), G.over)
+    if isinstance(G, DisjointRows):
+        scaled = G.reweighted(G.flat_weights * G.spread(units))
     else:
         scaled = lx.MatrixLinearOperator(rows * units[:, None])
     return Conditioned(prior, scaled, R, whiten, null, log_det), units

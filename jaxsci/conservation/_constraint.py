@@ -9,7 +9,7 @@ from jax.typing import DTypeLike
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxsci.errors import is_concrete, require_finite, require_symmetric
-from jaxsci.gaussians import WeightedSums
+from jaxsci.gaussians import DisjointRows
 from jaxsci.precision import compensated_dot
 
 
@@ -85,7 +85,7 @@ class LinearConstraint(eqx.Module):
 
     def magnitude(self, value: Float[Array, " n"]) -> Float[Array, " k"]:
         """`sum_i |g_i u_i|`, row by row: the size that rounding errors are measured against."""
-        if isinstance(self.G, WeightedSums):
+        if isinstance(self.G, DisjointRows):
             return self.G.abs_mv(value)
         return jnp.sum(jnp.abs(self.G.as_matrix() * value[None, :]), axis=1)
 
@@ -122,8 +122,8 @@ def stack(*constraints: LinearConstraint) -> LinearConstraint:
 # Compiled as a whole, for callers that are not.
 @eqx.filter_jit
 def _residual(G: lx.AbstractLinearOperator, b: Array, value: Array) -> Array:
-    if isinstance(G, WeightedSums):
-        return jax.vmap(compensated_dot)(G.group(G.weights.ravel()), G.group(value), -b)
+    if isinstance(G, DisjointRows):
+        return jax.vmap(compensated_dot)(G.group(G.flat_weights), G.group(value), -b)
     if isinstance(G, lx.MatrixLinearOperator):
         return jax.vmap(compensated_dot, in_axes=(0, None, 0))(G.matrix, value, -b)
     return G.mv(value) - b
@@ -194,8 +194,8 @@ def _covariance(R: np.ndarray) -> None:
 
 
 def _no_zero_row(G: lx.AbstractLinearOperator) -> None:
-    if isinstance(G, WeightedSums):
-        size = G.group(jnp.abs(G.weights.ravel()))
+    if isinstance(G, DisjointRows):
+        size = G.group(jnp.abs(G.flat_weights))
     elif isinstance(G, lx.MatrixLinearOperator):
         size = jnp.abs(G.matrix)
     else:

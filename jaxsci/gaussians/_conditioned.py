@@ -7,8 +7,8 @@ from jaxtyping import Array, Float
 
 from jaxsci.precision import matmul
 
+from ._disjoint import DisjointRows
 from ._register import register_covariance
-from ._sums import WeightedSums
 
 
 class Conditioned(lx.AbstractLinearOperator):
@@ -81,10 +81,10 @@ register_covariance(Conditioned)
 def _(operator: Conditioned) -> Array:
     prior, rows, whiten = operator.prior, operator.rows, operator.whiten
     variance = lx.diagonal(prior)
-    if isinstance(prior, lx.DiagonalLinearOperator) and isinstance(rows, WeightedSums):
+    if isinstance(prior, lx.DiagonalLinearOperator) and isinstance(rows, DisjointRows):
         # Rows do not overlap: a point loses v_i^2 w_i^2 (S^-1)_jj to its own row j.
         precision = whiten**2 if whiten.ndim == 1 else jnp.sum(whiten**2, axis=0)
-        lost = (variance * rows.weights.ravel()) ** 2 * rows.spread(precision)
+        lost = (variance * rows.flat_weights) ** 2 * rows.spread(precision)
     else:
         lost = jnp.sum(operator.root_gain() ** 2, axis=1)
     # Rounding may leave a variance that should be 0 at minus a few ulps.

@@ -12,11 +12,12 @@ from jaxtyping import Array, Bool, Float
 from jaxsci.precision import matmul
 
 from ._conditioned import Conditioned
+from ._disjoint import DisjointRows
 from ._kronecker import Kronecker, kronecker_mv
 from ._low_rank import LowRank
 from ._null import null_projector
+from ._pushforward import Pushforward, alone, reachable
 from ._sample import safe_sqrt
-from ._sums import WeightedSums
 
 
 class Density(NamedTuple):
@@ -164,6 +165,35 @@ def _(operator: Conditioned, d: Array, scale: Array) -> Density:
     return Density(quadratic, log_det, rank, inside)
 
 
+@density.register
+def _(operator: Pushforward, d: Array, scale: Array) -> Density:
+    free = operator.free
+    prior = alone(operator.prior, free)
+    if prior is None:
+        matrix = operator.prior.as_matrix() * free[:, None] * free[None, :]
+        found = _from_eigenvalues(matrix, free * d, free * scale)
+    else:
+        found = density(prior, free * d, scale)
+        found = found._replace(rank=found.rank - jnp.sum(1 - free))
+    return found._replace(inside=found.inside & reachable(operator, d, scale))
+
+
+def _from_eigenvalues(matrix: Float[Array, "n n"], d: Array, scale: Array) -> Density:
+    """Of a matrix that may be singular, on its range."""
+    values, vectors = jnp.linalg.eigh(matrix)
+    eps = jnp.finfo(d.dtype).eps
+    spread = values > d.size * eps * jnp.max(jnp.abs(values))
+    safe = jnp.where(spread, values, 1)
+    coordinates = matmul(vectors.T, d)
+    off = jnp.where(spread, 0, jnp.abs(coordinates))
+    return Density(
+        jnp.sum(jnp.where(spread, coordinates**2 / safe, 0)),
+        jnp.sum(jnp.where(spread, jnp.log(safe), 0)),
+        jnp.sum(spread).astype(d.dtype),
+        jnp.all(off <= 64 * eps * jnp.linalg.norm(scale)),
+    )
+
+
 def _singular(noise: Float[Array, "k k"], residual: Array) -> tuple[Array, Density]:
     """The projector on the directions without noise, and the density on the others."""
     largest = jnp.max(jnp.diagonal(noise))
@@ -176,8 +206,8 @@ def _singular(noise: Float[Array, "k k"], residual: Array) -> tuple[Array, Densi
 
 def _gram(rows: lx.AbstractLinearOperator) -> Array:
     """`G G'`, as a vector where it is diagonal."""
-    if isinstance(rows, WeightedSums):
-        return jnp.sum(rows.group(rows.weights.ravel() ** 2), axis=1)
+    if isinstance(rows, DisjointRows):
+        return jnp.sum(rows.group(rows.flat_weights**2), axis=1)
     matrix = rows.as_matrix()
     return matmul(matrix, matrix.T)
 

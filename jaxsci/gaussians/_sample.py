@@ -14,6 +14,7 @@ from jaxsci.precision import matmul, safe_sqrt
 from ._conditioned import Conditioned
 from ._kronecker import Kronecker, kronecker_mv
 from ._low_rank import LowRank
+from ._pushforward import Pushforward
 
 
 @ft.singledispatch
@@ -79,6 +80,11 @@ def _(operator: Conditioned, key: PRNGKeyArray) -> Array:
     if operator.noise is None:  # a second pass takes the first one's rounding away
         after = after - operator.gain_mv(operator.rows.mv(after))
     return after
+
+
+@draw.register
+def _(operator: Pushforward, key: PRNGKeyArray) -> Array:
+    return operator.map(draw(operator.prior, key))
 
 
 # Compiled as a whole, for callers that are not.

@@ -11,6 +11,8 @@ from ._conditions import Robin as Robin
 from ._correct import CorrectedLayer as CorrectedLayer
 from ._correct import Correction as Correction
 from ._correct import correct as correct
+from ._elimination import Elimination as Elimination
+from ._elimination import eliminate as eliminate
 from ._enforce import enforce as enforce
 from ._layers import DenseLayer as DenseLayer
 from ._lift import blend as blend

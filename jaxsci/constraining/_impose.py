@@ -1,0 +1,337 @@
+"""Laws and boundary conditions imposed on a Gaussian, together and exactly."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import equinox as eqx
+import jax.numpy as jnp
+import lineax as lx
+import numpy as np
+from jaxtyping import Array
+
+from jaxsci.conservation import (
+    INEQUALITY_RESULTS,
+    RESULTS,
+    AbstractInequality,
+    LinearConstraint,
+    condition_with_certificate,
+    project_inequality_with_certificate,
+)
+from jaxsci.errors import is_concrete, lookup
+from jaxsci.gaussians import Conditioned, Gaussian
+from jaxsci.operators.boundary import BoundaryConditions, Values, residuals
+from jaxsci.precision import matmul
+
+from ._balance import DiffusiveFlux
+from ._certificate import CONSTRAIN_RESULTS, JointCertificate
+from ._faces import Faces
+from ._laws import Law, Laws, as_laws
+from ._nonlinear import NonlinearLaw, project_nonlinear
+from ._sentences import complaint
+
+BoundaryUpdate = Literal["condition", "enforce"]
+"""What a prediction's own values on the faces count for."""
+BOUNDARY_UPDATES: dict[str, None] = {"condition": None, "enforce": None}
+
+
+def impose(
+    gaussian: Gaussian,
+    *,
+    conservation: Laws = None,
+    boundary: BoundaryConditions | None = None,
+    values: Values | None = None,
+    shape: Sequence[int] | None = None,
+    boundary_update: BoundaryUpdate = "condition",
+    inequality: AbstractInequality | None = None,
+    balance: DiffusiveFlux | None = None,
+) -> Gaussian:
+    """The Gaussian given that laws and boundary conditions hold, all of them, to rounding.
+
+    Every field `u` that obeys the conditions is `E v + e`, with `E` and `e` those of
+    [`jaxsci.operators.boundary.enforce`][]; the rest is Bayes' rule for `v`:
+
+    ```
+    u = E v + e,      G E v = b - G e,      mean = E mean_v + e,      cov = E cov_v E'
+    ```
+
+    The new mean obeys each condition as after `enforce` (a value bit for bit) and each exact law
+    within `4 eps sum_i |g_i mean_i|`; the covariance has no variance where a value is prescribed,
+    along the stencil of a derivative, and of what is conserved. All of it is differentiable and
+    keeps the structure of the covariance: for independent points, O(n) where faces with derivatives
+    do not meet.
+
+    **Arguments:**
+
+    - `gaussian`: over the flat field, C order of `(C, N_1, ..., N_d)`. `vmap` for a batch.
+    - `conservation`: a [`jaxsci.conservation.LinearConstraint`][] over the whole field, or a
+        [`jaxsci.constraining.NonlinearLaw`][]; several of them; or `{channel: one or several}`,
+        linear ones over single channels.
+    - `boundary`, `values`: as in [`jaxsci.operators.boundary.enforce`][].
+    - `shape`: `(C, N_1, ..., N_d)`, or without `C` for one channel. Needed with `boundary`, and
+        with laws by channel.
+    - `boundary_update`: what the prediction says of the points on the faces is evidence on those
+        inside (`"condition"`: Bayes' rule), or is dropped (`"enforce"`). They agree on prescribed
+        values where points are independent. A derivative conditioned on independent points moves
+        the few points of its stencil to and fro; `"enforce"` leaves all points inside alone. An
+        ensemble has as many degrees of freedom as members: on more conditions than these it can
+        only be enforced.
+    - `inequality`: a [`jaxsci.conservation.Nonnegative`][] or another that the mean must obey, too,
+        by [`jaxsci.conservation.project_inequality`][], which makes the covariance dense.
+    - `balance`: what to check the law against, see [`jaxsci.constraining.DiffusiveFlux`][].
+
+    **Returns:** a Gaussian; its covariance is a [`jaxsci.gaussians.Pushforward`][] where there are
+    conditions.
+
+    **Raises:** `ValueError` if shapes do not fit, and outside `jit` if the conditions or laws
+    contradict each other, with which and by how much; `TypeError` for dtypes that differ. Under
+    `jit` the mean is then NaN, and [`jaxsci.constraining.impose_with_certificate`][] tells why.
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.conservation import integral
+        >>> from jaxsci.constraining import impose
+        >>> from jaxsci.gaussians import Conditioned, Gaussian
+        >>> from jaxsci.grids import Grid
+        >>> from jaxsci.operators.boundary import BoundaryConditions, Dirichlet
+        >>> grid = Grid.uniform(x=(0.0, 1.0, 5))
+        >>> ends = BoundaryConditions.on(grid, {"x": Dirichlet(0.0)})
+        >>> prediction = Gaussian.diagonal(jnp.full(5, 0.5), jnp.ones(5))
+        >>> impose(prediction, conservation=integral(grid, 0.75), boundary=ends, shape=(5,)).mean
+        Array([0., 1., 1., 1., 0.], dtype=float32)
+
+    Reference: Hansen, Maddix, Alizadeh, Gupta, Mahoney, *Learning Physical Models that Can Respect
+    Conservation Laws*, ICML 2023, eq. 7, and Saad, Gupta, Alizadeh, Maddix, *Guiding continuous
+    operator learning through physics-based boundary constraints*, ICLR 2023. Neither imposes both.
+    """
+    updated, certificate, laws = impose_checked(
+        "impose",
+        gaussian,
+        conservation,
+        boundary,
+        values,
+        shape,
+        boundary_update,
+        inequality,
+        balance,
+    )
+    if is_concrete(updated, certificate):
+        raise_unless_successful("impose(gaussian, ...)", certificate, laws)
+    return updated
+
+
+def impose_with_certificate(
+    gaussian: Gaussian,
+    *,
+    conservation: Laws = None,
+    boundary: BoundaryConditions | None = None,
+    values: Values | None = None,
+    shape: Sequence[int] | None = None,
+    boundary_update: BoundaryUpdate = "condition",
+    inequality: AbstractInequality | None = None,
+    balance: DiffusiveFlux | None = None,
+) -> tuple[Gaussian, JointCertificate]:
+    """As [`jaxsci.constraining.impose`][], with evidence; never raises on what contradicts.
+
+    **Returns:** the Gaussian, whose mean is NaN unless `certificate.result` is
+    `CONSTRAIN_RESULTS.successful`, and the [`jaxsci.constraining.JointCertificate`][].
+    """
+    return impose_checked(
+        "impose",
+        gaussian,
+        conservation,
+        boundary,
+        values,
+        shape,
+        boundary_update,
+        inequality,
+        balance,
+    )[:2]
+
+
+def impose_checked(
+    where: str,
+    gaussian: Gaussian,
+    conservation: Laws,
+    boundary: BoundaryConditions | None,
+    values: Values | None,
+    shape: Sequence[int] | None,
+    boundary_update: BoundaryUpdate,
+    inequality: AbstractInequality | None,
+    balance: DiffusiveFlux | None,
+) -> tuple[Gaussian, JointCertificate, tuple[Law, ...]]:
+    """The Gaussian, the evidence, and the laws as rows over the whole field."""
+    lookup("choice for the update at the boundary", boundary_update, BOUNDARY_UPDATES)
+    full = field_shape(where, gaussian, boundary, shape)
+    laws = as_laws(where, conservation, full[0], gaussian.size // full[0])
+    if not laws and boundary is None and inequality is None:
+        raise ValueError(
+            f"`{where}(...)`: expected a conservation law, boundary conditions or an inequality, "
+            "got none"
+        )
+    if boundary is not None:  # what is wrong with the data is said here, where it is known
+        boundary.values(full, gaussian.mean.dtype, values, where=where)
+    imbalance = None
+    if balance is not None:
+        imbalance = balance.imbalance(where, laws, boundary, values, full, gaussian.mean.dtype)
+    given = None if shape is None else tuple(int(n) for n in shape)
+    updated, certificate = _joint(
+        gaussian, laws, inequality, boundary, values, full, given, boundary_update, imbalance
+    )
+    return updated, certificate, laws
+
+
+def field_shape(
+    where: str,
+    gaussian: Gaussian,
+    boundary: BoundaryConditions | None,
+    shape: Sequence[int] | None,
+) -> tuple[int, ...]:
+    """`(C, N_1, ..., N_d)`."""
+    if gaussian.mean.ndim != 1:
+        raise ValueError(
+            f"`{where}(gaussian)`: expected one Gaussian, mean of shape (n,), got a batch, "
+            f"{gaussian.mean.shape}; use `jax.vmap`"
+        )
+    if shape is None:
+        if boundary is not None:
+            raise ValueError(
+                f"`{where}(shape=...)`: expected the shape of the field, (C, "
+                f"{', '.join(boundary.axes)}), for a Gaussian is flat; got none"
+            )
+        return (1, gaussian.size)
+    full = tuple(int(n) for n in shape)
+    if boundary is not None and len(full) == len(boundary.axes):
+        full = (1, *full)
+    if int(np.prod(full)) != gaussian.size:
+        raise ValueError(
+            f"`{where}(shape=...)`: expected the shape of a field of {gaussian.size} points, got "
+            f"{tuple(shape)}"
+        )
+    return full
+
+
+# Compiled as a whole: run step by step, the first call would compile dozens of small programs.
+@eqx.filter_jit
+def _joint(
+    start: Gaussian,
+    laws: tuple[Law, ...],
+    inequality: AbstractInequality | None,
+    conditions: BoundaryConditions | None,
+    values: Values | None,
+    shape: tuple[int, ...],
+    given: tuple[int, ...] | None,
+    update: str,
+    imbalance: tuple[Array, Array] | None,
+) -> tuple[Gaussian, JointCertificate]:
+    gaussian, result, faces = start, CONSTRAIN_RESULTS.successful, None
+    zero = jnp.zeros((), start.mean.dtype)
+    unreachable = [zero]
+    if conditions is not None:
+        faces = Faces(conditions, values, shape, start.mean.dtype)
+        seen = _evidence(gaussian, faces, update)
+        if seen is not None:
+            gaussian, result, off = _condition(gaussian, seen, result)
+            unreachable = [jnp.max(jnp.abs(off))]
+    for law in laws:
+        off = zero
+        if isinstance(law, LinearConstraint):
+            law = law if faces is None else faces.pull_constraint(law)
+            gaussian, result, off = _condition(gaussian, law, result)
+        unreachable.append(off)
+    if faces is not None:
+        gaussian = Gaussian(faces.enforce(gaussian.mean), faces.push(gaussian.cov))
+    field = (start.size,) if given is None else given
+    nonlinear = tuple(law for law in laws if isinstance(law, NonlinearLaw))
+    if nonlinear:
+        gaussian, settled = project_nonlinear(gaussian, nonlinear, field)
+        if faces is not None:
+            gaussian = Gaussian(faces.enforce(gaussian.mean), gaussian.cov)
+        result = _unless(settled, result, CONSTRAIN_RESULTS.not_reached)
+    violation = jnp.zeros((), start.mean.dtype)
+    if inequality is not None:
+        gaussian, found = project_inequality_with_certificate(gaussian, inequality)
+        met = found.result == INEQUALITY_RESULTS.successful
+        result = _unless(met, result, CONSTRAIN_RESULTS.not_reached)
+        violation = found.violation
+    mean = gaussian.mean
+    result = _unless(jnp.isfinite(mean).all(), result, CONSTRAIN_RESULTS.non_finite)
+    if imbalance is not None:
+        balanced = (jnp.abs(imbalance[0]) <= imbalance[1]).all()
+        result = CONSTRAIN_RESULTS.where(balanced, result, CONSTRAIN_RESULTS.unbalanced)
+
+    variance = lx.diagonal(start.cov)
+    known = variance <= 0
+    spread = jnp.sqrt(jnp.where(known, 1, variance))
+    after = [_missed(law, mean, field) for law in laws]
+    certificate = JointCertificate(
+        boundary={} if conditions is None else residuals(mean.reshape(shape), conditions, values),
+        residual_before=tuple(_missed(law, start.mean, field)[0] for law in laws),
+        residual_after=tuple(residual for residual, _ in after),
+        rounding=tuple(rounding for _, rounding in after),
+        noisy=tuple(isinstance(law, LinearConstraint) and law.R is not None for law in laws),
+        unreachable=tuple(unreachable),
+        violation=violation,
+        moved=jnp.max(jnp.where(known, 0, jnp.abs(mean - start.mean) / spread)),
+        imbalance=None if imbalance is None else imbalance[0],
+        result=result,
+    )
+    mean = jnp.where(result == CONSTRAIN_RESULTS.successful, mean, jnp.nan)
+    return Gaussian(mean, gaussian.cov), certificate
+
+
+def _missed(law: Law, mean: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
+    """The residual of a law, and what of it is rounding."""
+    if isinstance(law, NonlinearLaw):
+        return law.missed(mean, shape)
+    return law.residual(mean), 4 * jnp.finfo(mean.dtype).eps * law.magnitude(mean)
+
+
+def _unless(
+    met: Array, result: CONSTRAIN_RESULTS, otherwise: CONSTRAIN_RESULTS
+) -> CONSTRAIN_RESULTS:
+    """The result so far, or, if that was well, what has gone wrong now."""
+    return CONSTRAIN_RESULTS.where(
+        met | (result != CONSTRAIN_RESULTS.successful), result, otherwise
+    )
+
+
+def _evidence(gaussian: Gaussian, faces: Faces, update: str) -> LinearConstraint | None:
+    """What the prediction's values on the faces say of the free points."""
+    learns = update == "condition"
+    # Both ends of a circle were predicted: neither is dropped.
+    some = np.ones(len(faces.at), bool) if learns else faces.periodic
+    independent = isinstance(gaussian.cov, lx.DiagonalLinearOperator)
+    if not some.any() and (independent or not (learns and faces.fixed.any())):
+        return None
+    if not independent:
+        return faces.exact(some, fixed=learns)
+    # `u_i = (E v + e)_i` was predicted with its variance: an observation of `v` with noise.
+    at, cov = faces.at[some], gaussian.cov
+    assert isinstance(cov, lx.DiagonalLinearOperator)
+    off = gaussian.mean[at] - faces.data[at]
+    return LinearConstraint(faces.observed(some), off, cov.diagonal[at])
+
+
+def _condition(
+    gaussian: Gaussian, law: LinearConstraint, result: CONSTRAIN_RESULTS
+) -> tuple[Gaussian, CONSTRAIN_RESULTS, Array]:
+    """The update, the first of the failures, and what of the residual cannot be removed."""
+    residual = law.residual(gaussian.mean)
+    updated, certificate = condition_with_certificate(gaussian, law)
+    cov = updated.cov
+    assert isinstance(cov, Conditioned)
+    stuck = cov.null * residual if cov.null.ndim == 1 else matmul(cov.null, residual)
+    new = CONSTRAIN_RESULTS.successful
+    for name in ("non_finite", "no_variance", "contradictory"):
+        met = certificate.result == getattr(RESULTS, name)
+        new = CONSTRAIN_RESULTS.where(met, getattr(CONSTRAIN_RESULTS, name), new)
+    first = CONSTRAIN_RESULTS.where(result == CONSTRAIN_RESULTS.successful, new, result)
+    return updated, first, stuck
+
+
+def raise_unless_successful(
+    where: str, certificate: JointCertificate, laws: tuple[Law, ...]
+) -> None:
+    """Raises `ValueError` with what went wrong."""
+    if not bool(certificate.result == CONSTRAIN_RESULTS.successful):
+        raise ValueError(f"`{where}`: {complaint(certificate, laws)}")

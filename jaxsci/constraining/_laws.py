@@ -1,0 +1,86 @@
+"""Conservation laws of a field of several channels, from the forms in which they are given."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax.numpy as jnp
+import lineax as lx
+
+from jaxsci.conservation import LinearConstraint
+from jaxsci.gaussians import DisjointRows, PartRows
+
+from ._nonlinear import NonlinearLaw
+
+Law = LinearConstraint | NonlinearLaw
+Laws = Law | Sequence[Any] | Mapping[int, Any] | None
+"""One law, several, or `{channel: one or several}`."""
+
+
+def as_laws(where: str, laws: Laws, channels: int, points: int) -> tuple[Law, ...]:
+    """Laws of the flat field `(channels * points,)`."""
+    if laws is None:
+        return ()
+    if isinstance(laws, NonlinearLaw):
+        return (laws,)
+    if isinstance(laws, LinearConstraint):
+        return (_of_field(where, laws, channels, points),)
+    if isinstance(laws, Mapping):
+        made = []
+        for channel, own in laws.items():
+            if isinstance(channel, bool) or not isinstance(channel, int):
+                raise TypeError(
+                    f"`{where}(conservation=...)`: expected channels as whole numbers, got "
+                    f"{channel!r}"
+                )
+            if not 0 <= channel < channels:
+                raise ValueError(
+                    f"`{where}(conservation=...)`: expected channels 0 to {channels - 1}, got "
+                    f"{channel}"
+                )
+            for law in own if isinstance(own, list | tuple) else (own,):
+                made.append(_of_channel(where, law, channel, channels, points))
+        return tuple(made)
+    if isinstance(laws, Sequence):
+        return tuple(law for each in laws for law in as_laws(where, each, channels, points))
+    raise TypeError(
+        f"`{where}(conservation=...)`: expected a LinearConstraint or a NonlinearLaw, several, or "
+        f"a mapping from channels to linear ones, got {type(laws).__name__}"
+    )
+
+
+def _of_field(where: str, law: LinearConstraint, channels: int, points: int) -> LinearConstraint:
+    (size,) = law.G.in_structure().shape
+    if size == channels * points:
+        return law
+    if size == points:
+        raise ValueError(
+            f"`{where}(conservation=...)`: expected rows over the whole field, {channels} channels "
+            f"of {points} points, got rows over {size} points; say which channel they are of, as "
+            "{0: law}"
+        )
+    raise ValueError(
+        f"`{where}(conservation=...)`: expected rows over the field, {channels * points} points, "
+        f"got rows over {size}"
+    )
+
+
+def _of_channel(where: str, law: Any, channel: int, channels: int, points: int) -> LinearConstraint:
+    if not isinstance(law, LinearConstraint):
+        raise TypeError(
+            f"`{where}(conservation={{{channel}: ...}})`: expected a LinearConstraint, got "
+            f"{type(law).__name__} (a NonlinearLaw is one of the whole field)"
+        )
+    (size,) = law.G.in_structure().shape
+    if size != points:
+        raise ValueError(
+            f"`{where}(conservation={{{channel}: ...}})`: expected rows over {points} points, got "
+            f"rows over {size}"
+        )
+    if channels == 1:
+        return law
+    start, total = channel * points, channels * points
+    if isinstance(law.G, DisjointRows):
+        return LinearConstraint(PartRows(law.G, start, total), law.b, law.R)
+    matrix = law.G.as_matrix()
+    whole = jnp.zeros((len(matrix), total), matrix.dtype).at[:, start : start + points].set(matrix)
+    return LinearConstraint(lx.MatrixLinearOperator(whole), law.b, law.R)

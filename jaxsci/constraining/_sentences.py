@@ -1,0 +1,35 @@
+"""What went wrong, in a sentence that says which and by how much."""
+
+import numpy as np
+
+from ._certificate import CONSTRAIN_RESULTS, JointCertificate
+from ._laws import Law
+
+
+def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
+    """The sentence of the result, and the place where it shows most."""
+    sentence = CONSTRAIN_RESULTS[certificate.result]
+    if bool(certificate.result == CONSTRAIN_RESULTS.unbalanced):
+        assert certificate.imbalance is not None
+        off = np.asarray(certificate.imbalance)
+        i = int(np.abs(off).argmax())
+        return f"{sentence} Between times {i} and {i + 1} the law gains {off[i]:.4g} more."
+    most, worst = 0.0, ""
+    conditions, *found = (np.atleast_1d(off) for off in certificate.unreachable)
+    if conditions.max() > 0:
+        most = float(conditions.max())
+        worst = (
+            f" The conditions on the faces are {most:.3g} off: an ensemble can move in as many "
+            "directions as it has members; give it a variance floor, or use "
+            "`boundary_update='enforce'`."
+        )
+    for j, (off, law) in enumerate(zip(found, laws, strict=True)):
+        row = int(np.abs(off).argmax())
+        if np.abs(off[row]) > most:
+            most, asked = float(np.abs(off[row])), float(law.b[row])
+            name = f"Law {j}" if len(laws) > 1 else "The law"
+            worst = (
+                f" {name} asks for {asked:.6g} in row {row}, what can be reached is "
+                f"{asked + float(off[row]):.6g}: {float(off[row]):.3g} off."
+            )
+    return sentence + worst

@@ -1,0 +1,149 @@
+"""Models of every kind, constrained."""
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxsci
+from jaxsci.conservation import integral
+from jaxsci.constraining import constrain
+from jaxsci.gaussians import Gaussian
+from jaxsci.grids import Grid
+from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann
+
+N = 17
+
+
+def _grid():
+    return Grid.uniform(x=(0.0, 1.0, N))
+
+
+def _parts():
+    return {
+        "conservation": integral(_grid(), 0.5),
+        "boundary": BoundaryConditions.on(_grid(), {"x": Dirichlet(1.0)}),
+        "shape": (N,),
+    }
+
+
+def _mlp(seed=0):
+    return eqx.nn.MLP(2, N, 8, 1, key=jax.random.key(seed))
+
+
+def _nnx():
+    nnx = pytest.importorskip("flax.nnx", reason="needs the extra `flax`")
+    return nnx.Linear(2, N, rngs=nnx.Rngs(0))
+
+
+MODELS = {
+    "function": lambda: (lambda x: jnp.ones(N) * x[0], {"variance": 0.1}),
+    "pair": lambda: (lambda x: (jnp.ones(N) * x[0], jnp.ones(N)), {}),
+    "Gaussian": lambda: (
+        lambda x, *, key=None: Gaussian.diagonal(jnp.ones(N) * x[0], jnp.ones(N)),
+        {},
+    ),
+    "Equinox": lambda: (_mlp(), {"variance": 0.1}),
+    "Flax nnx": lambda: (_nnx(), {"variance": 0.1}),
+    "ensemble": lambda: ([_mlp(k) for k in range(3)], {"boundary_update": "enforce"}),
+    "ensemble with a floor": lambda: ([_mlp(k) for k in range(3)], {"variance": 0.01}),
+}
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_any_model(kind):
+    model, options = MODELS[kind]()
+    constrained = constrain(model, **_parts(), **options)
+    prediction, certificate = eqx.filter_jit(constrained.with_certificate)(jnp.array([0.3, 1.0]))
+    assert certificate.holds
+    assert prediction.mean[0] == prediction.mean[-1] == 1
+    assert prediction.marginal_var[0] == prediction.marginal_var[-1] == 0
+    weights = integral(_grid(), 0.0).G.weights
+    assert abs(float(jnp.sum(weights * prediction.mean)) - 0.5) < 1e-6
+    assert abs(float(weights @ prediction.cov.mv(weights))) < 1e-6
+
+
+def test_top_level_name():
+    assert jaxsci.constrain is constrain
+    with pytest.raises(AttributeError, match="no attribute 'constrained'"):
+        jaxsci.constrained  # noqa: B018
+
+
+def test_laws_and_values_of_the_inputs():
+    grid = _grid()
+    constrained = constrain(
+        lambda inputs: jnp.full(N, inputs["level"]),
+        variance=1.0,
+        conservation=lambda inputs: integral(grid, inputs["mass"]),
+        boundary=BoundaryConditions.on(grid, {("x", "low"): Dirichlet(), ("x", "high"): Neumann()}),
+        values=lambda inputs: {("x", "low"): inputs["wall"], ("x", "high"): inputs["slope"]},
+        shape=(N,),
+    )
+    inputs = {
+        "level": jnp.array([0.1, 0.2]),
+        "mass": jnp.array([1.0, 2.0]),
+        "wall": jnp.array([3.0, 4.0]),
+        "slope": jnp.array([0.0, -1.0]),
+    }
+    batch, certificate = jax.jit(jax.vmap(constrained.with_certificate))(inputs)
+    np.testing.assert_array_equal(batch.mean[:, 0], inputs["wall"])
+    np.testing.assert_allclose(
+        batch.mean @ integral(grid, 0.0).G.weights, inputs["mass"], rtol=1e-6
+    )
+    assert jax.vmap(lambda c: c.holds)(certificate).all()
+
+
+def test_training_through_the_constraint():
+    """Descent on the constrained prediction: finite gradients, a falling loss, and it obeys."""
+    grid = _grid()
+    x = grid.points()[:, 0]
+    truth = 1 - 3 * x * (1 - x)
+    constrained = constrain(_mlp(), **_parts(), variance=lambda inputs: 0.1 + 0 * truth)
+    inputs = jnp.array([0.3, 1.0])
+
+    @eqx.filter_jit
+    @eqx.filter_value_and_grad
+    def loss(model):
+        return jnp.mean((model(inputs).mean - truth) ** 2)
+
+    first, gradient = loss(constrained)
+    # The conditions are constants; the gradient reaches the network and nothing else.
+    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    for _ in range(60):
+        value, gradient = loss(constrained)
+        network = jax.tree.map(
+            lambda p, g: p if g is None else p - 0.5 * g,
+            constrained.surrogate,
+            gradient.surrogate,
+            is_leaf=lambda leaf: leaf is None,
+        )
+        constrained = eqx.tree_at(lambda c: c.surrogate, constrained, network)
+    assert value < 0.2 * first
+    _, certificate = constrained.with_certificate(inputs)
+    assert certificate.holds
+
+
+def test_linen_needs_its_variables():
+    linen = pytest.importorskip("flax.linen", reason="needs the extra `flax`")
+    with pytest.raises(TypeError, match="from_flax_linen"):
+        constrain(linen.Dense(N), **_parts())
+
+
+@pytest.mark.parametrize(
+    "model, change, error, match",
+    [
+        (3, {}, TypeError, "expected a model that can be called, or a list of them, got int"),
+        (_mlp, {"conservation": None, "boundary": None}, ValueError, "got none"),
+        (_mlp, {"shape": None}, ValueError, r"\(C, x\)"),
+        ([jnp.sin, jnp.cos], {"readout": jnp.sin}, TypeError, "no `readout`"),
+    ],
+)
+def test_bad_input(model, change, error, match):
+    with pytest.raises(error, match=match):
+        constrain(model, **(_parts() | change))
+
+
+def test_a_mean_without_variance():
+    with pytest.raises(ValueError, match="expected a variance"):
+        constrain(_mlp(), **_parts())(jnp.ones(2))

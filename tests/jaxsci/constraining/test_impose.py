@@ -1,0 +1,361 @@
+"""Laws and boundary conditions together, against dense formulas in float64."""
+
+import jax
+import jax.numpy as jnp
+import jax.test_util
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from jaxsci.conservation import LinearConstraint, Nonnegative, integral
+from jaxsci.constraining import (
+    CONSTRAIN_RESULTS,
+    DiffusiveFlux,
+    NonlinearLaw,
+    impose,
+    impose_with_certificate,
+)
+from jaxsci.gaussians import Gaussian
+from jaxsci.grids import Grid
+from jaxsci.operators.boundary import (
+    BoundaryConditions,
+    Dirichlet,
+    Neumann,
+    Periodic,
+    Robin,
+    enforce,
+    residuals,
+)
+
+SHAPE = (3, 8)
+
+
+def _grid():
+    return Grid.uniform(t=(0.0, 1.0, SHAPE[0]), x=(0.0, 1.0, SHAPE[1]))
+
+
+def _conditions(name):
+    grid = _grid()
+    match name:
+        case "values":
+            return BoundaryConditions.on(grid, {"x": Dirichlet(1.0)})
+        case "derivatives":
+            return BoundaryConditions.on(grid, {"x": Neumann(0.3, order=2)})
+        case "mixed":
+            return BoundaryConditions.on(
+                grid,
+                {("x", "low"): Neumann(0.3, order=3), ("x", "high"): Robin(0.2, a=1, b=0.5)},
+            )
+        case "circle":
+            return BoundaryConditions(("t", "x"), {"x": Periodic()})
+        case "start":
+            return BoundaryConditions.on(
+                grid, {("t", "low"): Dirichlet(1.0), ("x", "low"): Neumann(0.0, order=2)}
+            )
+    raise AssertionError(name)
+
+
+def _rows(conditions, shape):
+    """`B`, `g` with `B u = g`, read off the residuals, which are affine in the field."""
+
+    def missed(u):
+        found = residuals(u.reshape(1, *shape), conditions)
+        return jnp.concatenate([face.residual.ravel() for face in found.values()])
+
+    owned = np.concatenate(
+        [
+            np.broadcast_to(face.owned, face.residual.shape).ravel()
+            for face in residuals(jnp.zeros((1, *shape)), conditions).values()
+        ]
+    )
+    n = int(np.prod(shape))
+    zero = np.asarray(missed(jnp.zeros(n)))
+    B = np.asarray(jax.jacfwd(missed)(jnp.zeros(n)))
+    return B[owned], -zero[owned]
+
+
+def _dense(mean, cov, A, y):
+    gain = cov @ A.T @ np.linalg.pinv(A @ cov @ A.T, rcond=1e-12)
+    return mean - gain @ (A @ mean - y), cov - gain @ A @ cov
+
+
+def _gaussian(kind, n, seed=0):
+    rng = np.random.default_rng(seed)
+    mean, variance = rng.normal(size=n), rng.uniform(0.2, 2, n)
+    if kind == "diagonal":
+        return Gaussian.diagonal(mean, variance)
+    return Gaussian.low_rank(mean, variance, rng.normal(size=(n, 3)))
+
+
+@pytest.mark.parametrize(
+    "name, kind",
+    [
+        ("values", "low rank"),
+        ("derivatives", "diagonal"),
+        ("mixed", "diagonal"),
+        pytest.param("mixed", "low rank", marks=pytest.mark.slow),
+        ("circle", "diagonal"),
+        pytest.param("circle", "low rank", marks=pytest.mark.slow),
+        ("start", "diagonal"),
+        pytest.param("start", "low rank", marks=pytest.mark.slow),
+    ],
+)
+def test_dense_formula(name, kind):
+    with jax.enable_x64(True):
+        conditions, grid = _conditions(name), _grid()
+        prior = _gaussian(kind, grid.size)
+        b = np.array([1.0, 2.0, -1.0])
+        law = integral(grid, b, over="x")
+        updated, certificate = impose_with_certificate(
+            prior, conservation=law, boundary=conditions, shape=SHAPE
+        )
+        B, g = _rows(conditions, SHAPE)
+        A = np.concatenate([B, np.asarray(law.G.as_matrix())])
+        mean, cov = _dense(
+            np.asarray(prior.mean), np.asarray(prior.cov.as_matrix()), A, np.concatenate([g, b])
+        )
+        np.testing.assert_allclose(updated.mean, mean, atol=1e-10)
+        np.testing.assert_allclose(updated.cov.as_matrix(), cov, atol=1e-11)
+        np.testing.assert_allclose(updated.marginal_var, np.diagonal(cov), atol=1e-11)
+        assert certificate.holds
+        if name == "mixed":
+            draw = updated.sample(jax.random.key(0))
+            np.testing.assert_allclose(A @ draw, np.append(g, b), atol=1e-11)
+            assert np.isfinite(updated.log_prob(draw))
+            off = draw.at[SHAPE[1]].add(0.1)  # the low face at the second time
+            assert updated.log_prob(off) == -np.inf
+
+
+def test_enforced_where_faces_meet():
+    """Four faces with derivatives: the points inside are conditioned on the law alone."""
+    with jax.enable_x64(True):
+        shape = (6, 7)
+        grid = Grid.uniform(x=(0.0, 1.0, 6), y=(0.0, 2.0, 7))
+        conditions = BoundaryConditions.on(
+            grid, {"x": Neumann(0.5, order=2), "y": Robin(1.0, a=1.0, b=2.0, order=1)}
+        )
+        prior, law = _gaussian("diagonal", grid.size), integral(grid, 1.5)
+
+        def obeying(v):
+            return enforce(v.reshape(1, *shape), conditions).ravel()
+
+        E, e = np.asarray(jax.jacfwd(obeying)(prior.mean)), np.asarray(obeying(jnp.zeros(42)))
+        G = np.asarray(law.G.as_matrix())
+        mean, cov = _dense(
+            np.asarray(prior.mean),
+            np.asarray(prior.cov.as_matrix()),
+            G @ E,
+            np.asarray(law.b) - G @ e,
+        )
+        updated, certificate = impose_with_certificate(
+            prior, conservation=law, boundary=conditions, shape=shape, boundary_update="enforce"
+        )
+        np.testing.assert_allclose(updated.mean, E @ mean + e, atol=1e-12)
+        np.testing.assert_allclose(updated.marginal_var, np.diagonal(E @ cov @ E.T), atol=1e-12)
+        assert certificate.holds
+
+
+SIDE = st.sampled_from(
+    [
+        None,
+        Dirichlet(0.7),
+        Neumann(-0.4, order=1),
+        Neumann(0.3, order=4),
+        Robin(0.2, a=1.0, b=0.1, order=2),
+    ]
+)
+
+
+@pytest.mark.slow
+@settings(max_examples=40)
+@given(
+    low=SIDE,
+    high=SIDE,
+    n=st.integers(12, 15),
+    x64=st.booleans(),
+    channels=st.integers(1, 2),
+    update=st.sampled_from(["condition", "enforce"]),
+    seed=st.integers(0, 99),
+)
+def test_both_hold_to_rounding(low, high, n, x64, channels, update, seed):
+    with jax.enable_x64(x64):
+        grid = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 2.0, n))
+        faces = {("x", s): c for s, c in (("low", low), ("high", high)) if c is not None}
+        conditions = BoundaryConditions.on(grid, faces)
+        rng = np.random.default_rng(seed)
+        dtype = jnp.float64 if x64 else jnp.float32
+        size = channels * grid.size
+        means = jnp.asarray(100 * rng.normal(size=(2, size)), dtype)
+        variances = jnp.asarray(rng.uniform(0, 3, (2, size)), dtype)
+        laws = {c: integral(grid, rng.normal(size=3), over="x") for c in range(channels)}
+
+        @jax.jit
+        @jax.vmap
+        def both(mean, variance):
+            _, certificate = impose_with_certificate(
+                Gaussian.diagonal(mean, variance),
+                conservation=laws,
+                boundary=conditions,
+                shape=(channels, *grid.shape),
+                boundary_update=update,
+            )
+            return certificate, certificate.holds
+
+        certificate, holds = both(means, variances)
+        assert holds.all(), certificate
+
+
+def test_gradients():
+    with jax.enable_x64(True):
+        conditions, grid = _conditions("mixed"), _grid()
+        prior = _gaussian("diagonal", grid.size)
+
+        def squares(u):
+            return jnp.mean(u**2, axis=1)
+
+        energy = NonlinearLaw(squares, 1.1 * squares(prior.mean.reshape(SHAPE)))
+
+        def loss(mean, log_variance, b):
+            law = integral(grid, b, over="x")
+            updated = impose(
+                Gaussian.diagonal(mean, jnp.exp(log_variance)),
+                conservation=(law, energy),
+                boundary=conditions,
+                shape=SHAPE,
+            )
+            return jnp.sum(jnp.sin(updated.mean)) + jnp.sum(updated.marginal_var**2)
+
+        log_variance = jnp.log(prior.cov.diagonal)
+        start = (
+            prior.mean,
+            log_variance,
+            integral(grid, 0.0 * jnp.ones(3), over="x").residual(prior.mean),
+        )
+        jax.test_util.check_grads(jax.jit(loss), start, 1, ["rev"], atol=1e-6, rtol=1e-6)
+
+
+def test_energy_of_the_nearest_field():
+    """Of independent equal points, the nearest field on a sphere is the scaled one."""
+    with jax.enable_x64(True):
+        mean = jnp.asarray(np.random.default_rng(1).normal(size=9))
+        energy = NonlinearLaw(lambda u: jnp.sum(u**2), 4.0)
+        updated, certificate = impose_with_certificate(
+            Gaussian.diagonal(mean, jnp.full(9, 0.5)), conservation=energy
+        )
+        np.testing.assert_allclose(updated.mean, mean * 2 / jnp.linalg.norm(mean), rtol=1e-12)
+        assert certificate.holds
+        np.testing.assert_allclose(updated.cov.mv(updated.mean), 0, atol=1e-12)
+
+
+def test_all_at_once():
+    """Values, mass, energy and a sign; none undoes another."""
+    with jax.enable_x64(True):
+        grid = Grid.uniform(x=(0.0, 1.0, 21))
+        x = grid.points()[:, 0]
+        prior = Gaussian.diagonal(jnp.sin(jnp.pi * x) - 0.2, jnp.full(21, 0.1))
+        updated, certificate = impose_with_certificate(
+            prior,
+            conservation=(integral(grid, 0.7), NonlinearLaw(lambda u: jnp.sum(u**2) / 20, 0.62)),
+            boundary=BoundaryConditions.on(grid, {"x": Dirichlet(0.0)}),
+            shape=grid.shape,
+        )
+        assert certificate.holds
+        assert updated.mean[0] == 0 and abs(jnp.trapezoid(updated.mean, x) - 0.7) < 1e-15
+        positive, found = impose_with_certificate(
+            prior,
+            conservation=integral(grid, 0.35),
+            boundary=BoundaryConditions.on(grid, {"x": Dirichlet(0.0)}),
+            shape=grid.shape,
+            inequality=Nonnegative(),
+        )
+        assert found.holds and positive.mean.min() == 0 and prior.mean.min() < 0
+
+
+def test_start_that_contradicts_the_law():
+    conditions, grid = _conditions("start"), _grid()
+    prior = Gaussian.diagonal(jnp.zeros(grid.size), jnp.ones(grid.size))
+    law = integral(grid, jnp.array([1.25, 1.0, 1.0]), over="x")
+    kwargs = {"conservation": law, "boundary": conditions, "shape": SHAPE}
+    with pytest.raises(
+        ValueError, match=r"asks for 1.25 in row 0, what can be reached is 1: -0.25"
+    ):
+        impose(prior, **kwargs)
+    updated, certificate = jax.jit(lambda g: impose_with_certificate(g, **kwargs))(prior)
+    assert certificate.result == CONSTRAIN_RESULTS.no_variance
+    assert jnp.isnan(updated.mean).all() and not certificate.holds
+
+
+def test_flux_that_does_not_match_the_mass():
+    grid = _grid()
+    # du/dx = 2 at the high end lets in 0.5 * 2 per unit of time.
+    conditions = BoundaryConditions.on(grid, {("x", "low"): Neumann(0.0), ("x", "high"): Neumann()})
+    prior = Gaussian.diagonal(jnp.zeros(grid.size), jnp.ones(grid.size))
+
+    def with_mass(b):
+        return impose(
+            prior,
+            conservation=integral(grid, b, over="x"),
+            boundary=conditions,
+            values={("x", "high"): 2.0},
+            shape=SHAPE,
+            balance=DiffusiveFlux(grid, 0.5),
+        )
+
+    assert jnp.isfinite(with_mass(jnp.array([1.0, 1.5, 2.0])).mean).all()
+    with pytest.raises(ValueError, match=r"Between times 1 and 2 the law gains -0.4 more"):
+        with_mass(jnp.array([1.0, 1.5, 1.6]))
+
+
+def test_an_ensemble_is_enforced_but_cannot_be_conditioned():
+    grid = _grid()
+    members = jnp.asarray(np.random.default_rng(3).normal(size=(4, grid.size)), jnp.float32)
+    prior, conditions = Gaussian.from_samples(members), _conditions("values")
+    law = integral(grid, jnp.ones(3), over="x")
+    kwargs = {"conservation": law, "boundary": conditions, "shape": SHAPE}
+    with pytest.raises(ValueError, match="boundary_update='enforce'"):
+        impose(prior, **kwargs)
+    updated, certificate = impose_with_certificate(prior, **kwargs, boundary_update="enforce")
+    assert certificate.holds
+    inside = enforce(updated.mean.reshape(1, *SHAPE), conditions)
+    np.testing.assert_array_equal(inside.ravel(), updated.mean)
+
+
+@pytest.mark.parametrize(
+    "change, match",
+    [
+        ({"shape": None}, r"expected the shape of the field, \(C, t, x\)"),
+        ({"shape": (3, 9)}, r"field of 24 points, got \(3, 9\)"),
+        ({"boundary_update": "enforced"}, "enforce"),
+        ({"conservation": {1: "law"}}, "channels 0 to 0, got 1"),
+        ({"conservation": {0: 3.0}}, "expected a LinearConstraint, got float"),
+        ({"conservation": 3.0}, "or a mapping from channels"),
+        ({"conservation": LinearConstraint(jnp.ones(5), 1.0)}, "24 points, got rows over 5"),
+        ({"conservation": None, "boundary": None}, "got none"),
+        ({"values": {("x", "low"): 1.0}}, "takes no value"),
+    ],
+)
+def test_bad_input(change, match):
+    grid = _grid()
+    prior = Gaussian.diagonal(jnp.zeros(grid.size), jnp.ones(grid.size))
+    kwargs = {
+        "conservation": integral(grid, jnp.ones(3), over="x"),
+        "boundary": _conditions("values"),
+        "shape": SHAPE,
+    }
+    with pytest.raises((ValueError, TypeError), match=match):
+        impose(prior, **(kwargs | change))
+
+
+def test_batch_is_refused():
+    batch = jax.vmap(Gaussian.diagonal)(jnp.zeros((2, 4)), jnp.ones((2, 4)))
+    with pytest.raises(ValueError, match=r"got a batch, \(2, 4\)"):
+        impose(batch, conservation=LinearConstraint(jnp.ones(4), 1.0))
+
+
+def test_nan_has_a_result():
+    prior = Gaussian(jnp.array([jnp.nan, 0.0]), _gaussian("diagonal", 2).cov)
+    _, certificate = impose_with_certificate(
+        prior, conservation=LinearConstraint(jnp.ones(2, prior.mean.dtype), 1.0)
+    )
+    assert certificate.result == CONSTRAIN_RESULTS.non_finite
