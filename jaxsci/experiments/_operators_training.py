@@ -2,9 +2,10 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import equinox as eqx
 import jax
@@ -19,6 +20,8 @@ from jaxsci.operators.constrained import ConstrainedOperator, make_operator
 from jaxsci.training import FitResult, fit
 
 from ._operators_problem import Problem
+
+Model = TypeVar("Model", bound=eqx.Module)
 
 
 class ScaledOperator(eqx.Module):
@@ -117,30 +120,13 @@ def train_operator(
 
     **Raises:** as [`jaxsci.operators.constrained.make_operator`][] and [`jaxsci.training.fit`][].
     """
-    weights_key, order_key = jax.random.split(jax.random.key(seed))
-    scale = _scale(problem) if training.standardise else 1.0
-    mean, deviation = _moments(problem.train.inputs, training.standardise)
-    operator = make_operator(
-        name,
-        *problem.channels,
-        _divided(problem.conditions, scale),
-        modes=training.modes,
-        width=training.width,
-        key=weights_key,
-        **{"layers": training.layers, **options},
-    )
-    batch_size = min(training.batch_size, len(problem.train.inputs))
-    steps = training.epochs * (len(problem.train.inputs) // batch_size)
-    result = fit(
-        ScaledOperator(operator, mean, deviation, scale),
+    model = scaled_operator(name, problem, training, seed=seed, **options)
+    result = fit_operator(
+        model,
         relative_loss,
-        problem.train,
-        optimiser=_optimiser(training, steps),
-        epochs=training.epochs,
-        batch_size=batch_size,
-        key=order_key,
-        validation=problem.validation,
-        validation_batch_size=None if problem.validation is None else batch_size,
+        problem,
+        training,
+        seed=seed,
         checkpoint=checkpoint,
         progress=progress,
     )
@@ -152,6 +138,67 @@ def train_operator(
         sum(leaf.size for leaf in leaves),
         float(np.median(each[1:] if len(each) > 1 else each)),
         result,
+    )
+
+
+def scaled_operator(
+    name: str, problem: Problem, training: OperatorTraining, *, seed: int = 0, **options: Any
+) -> ScaledOperator:
+    """The operator that [`jaxsci.experiments.train_operator`][] trains, as it is before.
+
+    **Arguments, Raises:** as there.
+    """
+    weights_key, _ = jax.random.split(jax.random.key(seed))
+    scale = _scale(problem) if training.standardise else 1.0
+    mean, deviation = _moments(problem.train.inputs, training.standardise)
+    operator = make_operator(
+        name,
+        *problem.channels,
+        _divided(problem.conditions, scale),
+        modes=training.modes,
+        width=training.width,
+        key=weights_key,
+        **{"layers": training.layers, **options},
+    )
+    return ScaledOperator(operator, mean, deviation, scale)
+
+
+def fit_operator(
+    model: Model,
+    loss: Callable[..., Array],
+    problem: Problem,
+    training: OperatorTraining,
+    *,
+    seed: int = 0,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> FitResult[Model]:
+    """Trains any model on a problem with the optimiser and the order of the other operators.
+
+    **Arguments:**
+
+    - `model`, `loss`: as in [`jaxsci.training.fit`][]; a batch is a stacked
+        [`jaxsci.equations.families.Sample`][].
+    - `problem`, `training`, `seed`, `checkpoint`, `progress`: as in
+        [`jaxsci.experiments.train_operator`][].
+
+    **Raises:** as [`jaxsci.training.fit`][].
+    """
+    _, order_key = jax.random.split(jax.random.key(seed))
+    batch_size = min(training.batch_size, len(problem.train.inputs))
+    steps = training.epochs * (len(problem.train.inputs) // batch_size)
+    return fit(
+        model,
+        loss,
+        problem.train,
+        optimiser=_optimiser(training, steps),
+        epochs=training.epochs,
+        batch_size=batch_size,
+        key=order_key,
+        validation=problem.validation,
+        validation_batch_size=None if problem.validation is None else batch_size,
+        checkpoint=checkpoint,
+        progress=progress,
     )
 
 
