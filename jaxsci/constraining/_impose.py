@@ -74,7 +74,8 @@ def impose(
         values where points are independent. A derivative conditioned on independent points moves
         the few points of its stencil to and fro; `"enforce"` leaves all points inside alone. An
         ensemble has as many degrees of freedom as members: on more conditions than these it can
-        only be enforced.
+        only be enforced. A prescribed value replaces that of an independent point even where this
+        had no variance.
     - `inequality`: a [`jaxsci.conservation.Nonnegative`][] or another that the mean must obey, too,
         by [`jaxsci.conservation.project_inequality`][], which makes the covariance dense.
     - `balance`: what to check the law against, see [`jaxsci.constraining.DiffusiveFlux`][].
