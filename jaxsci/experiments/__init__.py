@@ -26,7 +26,6 @@ from ._operators_table import operator_table as operator_table
 from ._operators_training import OperatorTraining as OperatorTraining
 from ._operators_training import ScaledOperator as ScaledOperator
 from ._operators_training import TrainedOperator as TrainedOperator
-from ._operators_training import relative_l2 as relative_l2
 from ._operators_training import train_operator as train_operator
 from ._run import RunResult as RunResult
 from ._run import run_experiment as run_experiment
