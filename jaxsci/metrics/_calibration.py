@@ -167,7 +167,7 @@ def n_merci(
         >>> round(float(n_merci(error, 3 * error)), 4)  # all that is known of the size of errors
         0.0
         >>> round(float(n_merci(error, jnp.ones(3))), 4)
-        0.8833
+        0.88
 
     Reference: Moukari, Simon, Picard and Jurie, *n-MeRCI: A new Metric to Evaluate the Correlation
     Between Predictive Uncertainty and True Error*, IROS 2019.

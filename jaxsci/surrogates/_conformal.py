@@ -62,8 +62,8 @@ def conformal_factor(
     !!! example
         >>> import jax, jax.numpy as jnp
         >>> from jaxsci.surrogates import conformal_factor
-        >>> truths = 3 * jax.random.normal(jax.random.key(0), (200, 50))
-        >>> factor = conformal_factor(jnp.zeros((200, 50)), jnp.ones((200, 50)), truths)
+        >>> truths = 3 * jax.random.normal(jax.random.key(0), (1000, 20))
+        >>> factor = conformal_factor(jnp.zeros((1000, 20)), jnp.ones((1000, 20)), truths)
         >>> bool(jnp.isclose(factor, 9.0, rtol=0.05))
         True
 
@@ -143,7 +143,7 @@ class Recalibrated(eqx.Module):
         >>> from jaxsci.gaussians import Gaussian
         >>> from jaxsci.surrogates import Recalibrated, conformal_factor
         >>> surrogate = lambda x: Gaussian.diagonal(2 * x, jnp.full_like(x, 1e-3))
-        >>> x = jax.random.normal(jax.random.key(0), (30, 8))  # functions that were held back
+        >>> x = jax.random.normal(jax.random.key(0), (400, 8))  # functions that were held back
         >>> truths = 2 * x + 0.1 * jax.random.normal(jax.random.key(1), x.shape)
         >>> held_back = jax.vmap(lambda x: (surrogate(x).mean, surrogate(x).marginal_var))(x)
         >>> honest = Recalibrated(surrogate, conformal_factor(*held_back, truths))

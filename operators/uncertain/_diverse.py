@@ -48,12 +48,12 @@ class DiverseOperator(eqx.Module):
         >>> from jaxsci.operators.fno import FNO
         >>> from jaxsci.operators.uncertain import DiverseOperator
         >>> fno_key, head_key = jax.random.split(jax.random.key(0))
-        >>> fno = FNO(1, 1, modes=(4, 4), width=8, layers=2, key=fno_key)
+        >>> fno = FNO(1, 1, modes=4, width=8, layers=1, key=fno_key)
         >>> model = DiverseOperator(fno, key=head_key)
-        >>> model.heads(jnp.ones((1, 8, 12))).shape
-        (10, 1, 8, 12)
-        >>> model(jnp.ones((1, 8, 12))).cov.factor.shape
-        (96, 10)
+        >>> model.heads(jnp.ones((1, 12))).shape
+        (10, 1, 12)
+        >>> model(jnp.ones((1, 12))).cov.factor.shape
+        (12, 10)
 
     Reference: Mouli et al., *Using Uncertainty Quantification to Characterize and Improve
     Out-of-Domain Learning for PDEs*, ICML 2024 (DiverseNO). Differs from the paper in: 1. the
