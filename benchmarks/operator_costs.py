@@ -13,7 +13,8 @@ import optax
 from timing import Measurement, interleaved_samples, report
 
 from jaxsci.equations.families import HeatNeumann, StokesSecond, make_dataset
-from jaxsci.experiments import conditions_of, relative_l2
+from jaxsci.experiments import conditions_of
+from jaxsci.metrics import relative_l2
 from jaxsci.operators.constrained import DEFAULT_RECIPE, make_operator
 
 BATCH = 20

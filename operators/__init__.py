@@ -2,7 +2,8 @@
 
 What is met first is here; the rest is in the folders `spectral` (bases, transforms, spectral
 layers), `layers` (pointwise maps, norms, padding), `fno`, `deeponet`, `boundary` (what must hold
-on a face, and layers that obey it) and `constrained` (operators made of them).
+on a face, and layers that obey it), `constrained` (operators made of them) and `uncertain`
+(operators that say how sure they are).
 
 !!! example
     >>> import equinox as eqx, jax, jax.numpy as jnp

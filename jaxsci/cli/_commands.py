@@ -16,7 +16,7 @@ class Command:
     - `settings`: a frozen dataclass; its fields are the options, their docstrings the help.
     - `function`: called as `function(settings, progress=say)`, where `say` takes a line of text.
         It returns a dataclass whose `str` is the report, or a mapping whose entry `"report"` is.
-    - `other`: a second kind of work under the same name.
+    - `others`: other kinds of work under the same name, the first that applies being meant.
     """
 
     summary: str
@@ -24,21 +24,21 @@ class Command:
     examples: tuple[str, ...]
     settings: str
     function: str
-    other: "Other | None" = None
+    others: "tuple[Other, ...]" = ()
 
     def load(self) -> tuple[type, Callable[..., Any]]:
         """The settings class and the function."""
         return _experiments(self.settings), _experiments(self.function)
 
     def for_words(self, words: Sequence[str]) -> "Command":
-        """This command, or the other one that has its name, if the words are meant for that."""
-        meant = self.other is not None and _experiments(self.other.applies)(words)
-        return self.other.command if self.other is not None and meant else self
+        """This command, or another one that has its name, if the words are meant for that."""
+        meant = (other.command for other in self.others if _experiments(other.applies)(words))
+        return next(meant, self)
 
 
 @dataclasses.dataclass(frozen=True)
 class Other:
-    """A second kind of work under the same name; `applies(words)` says whether it is meant."""
+    """Another kind of work under the same name; `applies(words)` says whether it is meant."""
 
     applies: str
     command: Command
@@ -68,6 +68,21 @@ _OPERATORS = Command(
     function="run_operators",
 )
 
+_UNCERTAINTY = Command(
+    summary="run an experiment with operators that say how sure they are",
+    description=(
+        "Train operators with uncertainty (an ensemble, diverse heads, an output variance, a "
+        "Laplace posterior, dropout) from the parameter of an equation to its solution; impose the "
+        "conserved mass, recalibrate, and compare within the range of training and outside."
+    ),
+    examples=(
+        "jaxsci run heat --uncertainty all",
+        "jaxsci run stefan --uncertainty diverse ensemble --budget cpu",
+    ),
+    settings="UncertaintySettings",
+    function="run_uncertainty",
+)
+
 
 COMMANDS = {
     "run": Command(
@@ -77,12 +92,16 @@ COMMANDS = {
             "constrain it, and compare both. With boundary conditions (heat, stokes, "
             "burgers-dirichlet, burgers-periodic, wave, cavity): train operators and compare them; "
             "`jaxsci run stokes --help` has their options. `heat` is in both, and with operators "
-            "where --model is given."
+            "where --model is given. With --uncertainty (heat, porous-medium, stefan, advection): "
+            "operators that say how sure they are; `jaxsci run heat --uncertainty all --help`."
         ),
         examples=("jaxsci run stefan --budget quick", "jaxsci run stokes --model fno boon"),
         settings="RunSettings",
         function="run_experiment",
-        other=Other("is_for_operators", _OPERATORS),
+        others=(
+            Other("is_for_uncertainty", _UNCERTAINTY),
+            Other("is_for_operators", _OPERATORS),
+        ),
     ),
     "constrain": Command(
         summary="make the predictions in FILE obey a conservation law",

@@ -27,7 +27,6 @@ from ._operators_training import OperatorTraining as OperatorTraining
 from ._operators_training import ScaledOperator as ScaledOperator
 from ._operators_training import TrainedOperator as TrainedOperator
 from ._operators_training import fit_operator as fit_operator
-from ._operators_training import relative_l2 as relative_l2
 from ._operators_training import scaled_operator as scaled_operator
 from ._operators_training import train_operator as train_operator
 from ._run import RunResult as RunResult
@@ -47,3 +46,18 @@ from ._slam_bench import SlamBench as SlamBench
 from ._slam_bench import SlamBenchSettings as SlamBenchSettings
 from ._slam_bench import benchmark_graphs as benchmark_graphs
 from ._slam_settings import SlamSettings as SlamSettings
+from ._uncertainty_evaluation import UPDATES as UPDATES
+from ._uncertainty_evaluation import Moments as Moments
+from ._uncertainty_evaluation import predict_moments as predict_moments
+from ._uncertainty_evaluation import time_slices as time_slices
+from ._uncertainty_evaluation import uncertainty_scores as uncertainty_scores
+from ._uncertainty_models import UNCERTAINTIES as UNCERTAINTIES
+from ._uncertainty_problem import DOMAINS as DOMAINS
+from ._uncertainty_problem import UncertaintyProblem as UncertaintyProblem
+from ._uncertainty_problem import make_uncertainty_problem as make_uncertainty_problem
+from ._uncertainty_run import UncertaintyResult as UncertaintyResult
+from ._uncertainty_run import run_uncertainty as run_uncertainty
+from ._uncertainty_settings import UNCERTAINTY_BUDGETS as UNCERTAINTY_BUDGETS
+from ._uncertainty_settings import UncertaintyBudget as UncertaintyBudget
+from ._uncertainty_settings import UncertaintySettings as UncertaintySettings
+from ._uncertainty_settings import is_for_uncertainty as is_for_uncertainty

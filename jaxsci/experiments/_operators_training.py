@@ -5,23 +5,24 @@ import math
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from jaxtyping import Array, ArrayLike, Float
+from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from jaxsci.equations.families import Sample
+from jaxsci.metrics import relative_l2
 from jaxsci.operators.boundary import BoundaryConditions, Periodic, Values
 from jaxsci.operators.constrained import ConstrainedOperator, make_operator
 from jaxsci.training import FitResult, fit
 
 from ._operators_problem import Problem
 
-Model = TypeVar("Model", bound=eqx.Module)
+Model = TypeVar("Model")
 
 
 class ScaledOperator(eqx.Module):
@@ -45,14 +46,18 @@ class ScaledOperator(eqx.Module):
     scale: float = eqx.field(static=True)
 
     def __call__(
-        self, x: Float[Array, "channels *points"], values: Values | None = None
+        self,
+        x: Float[Array, "channels *points"],
+        values: Values | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "out *points"]:
-        """The output for one sample, all in physical units."""
+        """The output for one sample, all in physical units; the key is for dropout."""
         form = (-1, *[1] * (x.ndim - 1))
         mean = jnp.asarray(self.mean, x.dtype).reshape(form)
         deviation = jnp.asarray(self.deviation, x.dtype).reshape(form)
         scaled = {face: jnp.asarray(g) / self.scale for face, g in (values or {}).items()}
-        return self.scale * self.operator((x - mean) / deviation, scaled)
+        return self.scale * self.operator((x - mean) / deviation, scaled, key=key)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +85,8 @@ class OperatorTraining:
 
 
 @dataclasses.dataclass(frozen=True)
-class TrainedOperator:
-    """An operator after training.
+class TrainedOperator(Generic[Model]):
+    """An operator after training, or what was made of one.
 
     - `operator`: called as `operator(inputs, values)` for one sample, in physical units.
     - `parameters`: how many numbers were trained.
@@ -89,10 +94,10 @@ class TrainedOperator:
     - `fit`: losses and versions, see [`jaxsci.training.FitResult`][].
     """
 
-    operator: ScaledOperator
+    operator: Model
     parameters: int
     seconds_per_epoch: float
-    fit: FitResult[ScaledOperator]
+    fit: FitResult[Model]
 
 
 def train_operator(
@@ -104,7 +109,7 @@ def train_operator(
     checkpoint: Path | None = None,
     progress: bool = True,
     **options: Any,
-) -> TrainedOperator:
+) -> TrainedOperator[ScaledOperator]:
     """Trains an operator of [`jaxsci.operators.constrained.RECIPES`][] on a problem.
 
     The loss is the relative L2 error, the mean over a batch; kept are the weights with the least
@@ -120,13 +125,71 @@ def train_operator(
 
     **Raises:** as [`jaxsci.operators.constrained.make_operator`][] and [`jaxsci.training.fit`][].
     """
-    model = scaled_operator(name, problem, training, seed=seed, **options)
-    result = fit_operator(
-        model,
+    weights_key, order_key = jax.random.split(jax.random.key(seed))
+    return fit_operator(
+        scaled_operator(name, problem, training, key=weights_key, **options),
         relative_loss,
         problem,
         training,
-        seed=seed,
+        key=order_key,
+        checkpoint=checkpoint,
+        progress=progress,
+    )
+
+
+def scaled_operator(
+    name: str, problem: Problem, training: OperatorTraining, *, key: PRNGKeyArray, **options: Any
+) -> ScaledOperator:
+    """An operator of [`jaxsci.operators.constrained.RECIPES`][] in the units of a problem.
+
+    **Arguments:** as in [`jaxsci.experiments.train_operator`][]; `key`: of the weights.
+    """
+    scale = _scale(problem) if training.standardise else 1.0
+    mean, deviation = _moments(problem.train.inputs, training.standardise)
+    operator = make_operator(
+        name,
+        *problem.channels,
+        _divided(problem.conditions, scale),
+        modes=training.modes,
+        width=training.width,
+        key=key,
+        **{"layers": training.layers, **options},
+    )
+    return ScaledOperator(operator, mean, deviation, scale)
+
+
+def fit_operator(
+    model: Model,
+    loss: Callable[..., Any],
+    problem: Problem,
+    training: OperatorTraining,
+    *,
+    key: PRNGKeyArray,
+    validation_loss: Callable[..., Any] | None = None,
+    checkpoint: Path | None = None,
+    progress: bool = True,
+) -> TrainedOperator[Model]:
+    """Trains what was made of an operator, by any loss, on the functions of a problem.
+
+    **Arguments:**
+
+    - `loss`, `validation_loss`: as in [`jaxsci.training.fit`][], of stacked samples.
+    - `training`: only what it says of epochs, batches and Adam is used.
+    - `key`: of the order of the functions, and of what the loss draws.
+    """
+    batch_size = min(training.batch_size, len(problem.train.inputs))
+    steps = training.epochs * (len(problem.train.inputs) // batch_size)
+    result = fit(
+        model,
+        loss,
+        problem.train,
+        optimiser=_optimiser(training, steps),
+        epochs=training.epochs,
+        batch_size=batch_size,
+        key=key,
+        validation=problem.validation,
+        validation_loss=validation_loss,
+        validation_batch_size=None if problem.validation is None else batch_size,
         checkpoint=checkpoint,
         progress=progress,
     )
@@ -139,82 +202,6 @@ def train_operator(
         float(np.median(each[1:] if len(each) > 1 else each)),
         result,
     )
-
-
-def scaled_operator(
-    name: str, problem: Problem, training: OperatorTraining, *, seed: int = 0, **options: Any
-) -> ScaledOperator:
-    """The operator that [`jaxsci.experiments.train_operator`][] trains, as it is before.
-
-    **Arguments, Raises:** as there.
-    """
-    weights_key, _ = jax.random.split(jax.random.key(seed))
-    scale = _scale(problem) if training.standardise else 1.0
-    mean, deviation = _moments(problem.train.inputs, training.standardise)
-    operator = make_operator(
-        name,
-        *problem.channels,
-        _divided(problem.conditions, scale),
-        modes=training.modes,
-        width=training.width,
-        key=weights_key,
-        **{"layers": training.layers, **options},
-    )
-    return ScaledOperator(operator, mean, deviation, scale)
-
-
-def fit_operator(
-    model: Model,
-    loss: Callable[..., Array],
-    problem: Problem,
-    training: OperatorTraining,
-    *,
-    seed: int = 0,
-    checkpoint: Path | None = None,
-    progress: bool = True,
-) -> FitResult[Model]:
-    """Trains any model on a problem with the optimiser and the order of the other operators.
-
-    **Arguments:**
-
-    - `model`, `loss`: as in [`jaxsci.training.fit`][]; a batch is a stacked
-        [`jaxsci.equations.families.Sample`][].
-    - `problem`, `training`, `seed`, `checkpoint`, `progress`: as in
-        [`jaxsci.experiments.train_operator`][].
-
-    **Raises:** as [`jaxsci.training.fit`][].
-    """
-    _, order_key = jax.random.split(jax.random.key(seed))
-    batch_size = min(training.batch_size, len(problem.train.inputs))
-    steps = training.epochs * (len(problem.train.inputs) // batch_size)
-    return fit(
-        model,
-        loss,
-        problem.train,
-        optimiser=_optimiser(training, steps),
-        epochs=training.epochs,
-        batch_size=batch_size,
-        key=order_key,
-        validation=problem.validation,
-        validation_batch_size=None if problem.validation is None else batch_size,
-        checkpoint=checkpoint,
-        progress=progress,
-    )
-
-
-def relative_l2(u: Float[Array, "..."], truth: Float[Array, "..."]) -> Float[Array, ""]:
-    """`|u - truth| / |truth|` of one sample, over all channels and points.
-
-    !!! example
-        >>> import jax.numpy as jnp
-        >>> from jaxsci.experiments import relative_l2
-        >>> relative_l2(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0]))
-        Array(0.2, dtype=float32)
-    """
-    squared = jnp.sum((u - truth) ** 2) / jnp.sum(truth**2)
-    # Double where: the root's slope is infinite at 0, which an exact prediction reaches.
-    exact = squared == 0
-    return jnp.where(exact, 0, jnp.sqrt(jnp.where(exact, 1, squared)))
 
 
 def relative_loss(model: ScaledOperator, batch: Sample, *, key: Any = None) -> Array:

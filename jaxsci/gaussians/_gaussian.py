@@ -15,6 +15,7 @@ from ._kronecker import Kronecker
 from ._low_rank import LowRank
 from ._restrict import checked_indices, restrict
 from ._sample import draws
+from ._scale import scale
 
 
 class Gaussian(eqx.Module):
@@ -125,7 +126,8 @@ class Gaussian(eqx.Module):
                 "`Gaussian.from_samples(samples)`: expected shape (M, n) with M >= 2, got "
                 f"{samples.shape}"
             )
-        mean = jnp.mean(samples, axis=0)
+        # Relative to the first, so that where all samples are equal (at a wall), so is the mean.
+        mean = samples[0] + jnp.mean(samples - samples[:1], axis=0)
         factor = (samples - mean[None, :]).T / jnp.sqrt(
             jnp.asarray(len(samples) - 1, samples.dtype)
         )
@@ -221,6 +223,35 @@ class Gaussian(eqx.Module):
         self._require_single("marginal")
         at = checked_indices(indices, self.size)
         return Gaussian(self.mean[at], restrict(self.cov, at))  # pyright: ignore[reportArgumentType]
+
+    def scale_cov(self, factor: ArrayLike) -> "Gaussian":
+        """`N(mean, factor cov)`, in the structure of the whole.
+
+        Of a conditioned Gaussian too: what was exact (`G cov G' = 0`) stays exact.
+
+        **Arguments:** `factor`: a positive scalar, of variances; for standard deviations its root.
+
+        **Raises:** `ValueError` if `factor` is no scalar, or (outside `jit`) not positive and
+        finite.
+
+        !!! example
+            >>> import jax.numpy as jnp
+            >>> from jaxsci.gaussians import Gaussian
+            >>> wider = Gaussian.diagonal(jnp.zeros(2), jnp.array([1.0, 4.0])).scale_cov(9.0)
+            >>> wider.marginal_std
+            Array([3., 6.], dtype=float32)
+        """
+        self._require_single("scale_cov")
+        factor = jnp.asarray(factor, self.mean.dtype)
+        if factor.ndim:
+            raise ValueError(
+                f"`Gaussian.scale_cov(factor)`: expected a scalar, got shape {factor.shape}"
+            )
+        if is_concrete(factor) and not (np.isfinite(factor) and factor > 0):
+            raise ValueError(
+                f"`Gaussian.scale_cov(factor)`: expected a positive finite number, got {factor}"
+            )
+        return Gaussian(self.mean, scale(self.cov, factor))  # pyright: ignore[reportArgumentType]
 
     def _require_single(self, what: str) -> None:
         """The answers of a batch that `vmap` made would be wrong, not merely of another shape."""

@@ -37,7 +37,7 @@ def require_nonempty(where: str, name: str, array: Array) -> None:
         raise ValueError(f"`{where}({name}=...)`: expected at least one value, got none")
 
 
-def require_nonnegative(where: str, name: str, array: Array) -> None:
+def require_nonnegative(where: str, name: str, array: Array, what: str = "variances") -> None:
     """Raises `ValueError` at the first negative entry; a traced array passes."""
     if not is_concrete(array):
         return
@@ -46,7 +46,7 @@ def require_nonnegative(where: str, name: str, array: Array) -> None:
     if bad.any():
         index = tuple(int(i) for i in np.argwhere(bad)[0])
         raise ValueError(
-            f"`{where}({name}=...)`: expected variances >= 0, got {values[index]} at index {index}"
+            f"`{where}({name}=...)`: expected {what} >= 0, got {values[index]} at index {index}"
         )
 
 

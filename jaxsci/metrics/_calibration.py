@@ -7,7 +7,14 @@ import numpy as np
 from jax.scipy.special import ndtri
 from jaxtyping import Array, ArrayLike, Float
 
-from ._arrays import as_floating, as_like, moments, require_level, require_nonempty
+from ._arrays import (
+    as_floating,
+    as_like,
+    moments,
+    require_level,
+    require_nonempty,
+    require_nonnegative,
+)
 
 # Nominal levels of the calibration curve: 5 %, 10 %, ..., 95 %.
 _LEVELS = tuple(np.round(np.linspace(0.05, 0.95, 19), 2).tolist())
@@ -127,3 +134,53 @@ def calibration_error(
     require_nonempty("calibration_error", "nominal", nominal)
     observed = as_like("calibration_error", "observed", observed, "nominal", nominal)
     return jnp.sqrt(jnp.mean((observed - nominal) ** 2))
+
+
+def n_merci(
+    errors: Float[ArrayLike, "*cases"], stds: Float[ArrayLike, "*cases"], level: ArrayLike = 0.95
+) -> Float[Array, ""]:
+    """Whether predictions that are further off are less sure: 0 is best (n-MeRCI).
+
+    ```
+    s = quantile(e_i / std_i, level)                    standard deviations, rescaled to cover
+    n-MeRCI = (mean(s std_i) - mean(e_i)) / (max(e_i) - mean(e_i))
+    ```
+
+    The uncertainties are rescaled so that a share `level` of the errors lies within them, and then
+    compared with the errors in size: a number near 0 says that they follow the errors. One that is
+    the same for all gives `(quantile(e) - mean(e)) / (max(e) - mean(e))`, and above that, which is
+    below 1, a constant is better. It does not depend on the size of the uncertainties.
+
+    **Arguments:**
+
+    - `errors`: `|truth - mean|`, nonnegative, one for each point or for each function, any shape.
+    - `stds`: the standard deviations that were predicted for them.
+    - `level`: 0.95 in the paper.
+
+    **Returns:** a scalar; NaN where all errors are equal.
+
+    **Raises:** `ValueError` for a level outside (0, 1), unequal shapes, negative numbers or none.
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> error = jnp.array([0.1, 0.2, 0.4])
+        >>> round(float(n_merci(error, 3 * error)), 4)  # all that is known of the size of errors
+        0.0
+        >>> round(float(n_merci(error, jnp.ones(3))), 4)
+        0.88
+
+    Reference: Moukari, Simon, Picard and Jurie, *n-MeRCI: A new Metric to Evaluate the Correlation
+    Between Predictive Uncertainty and True Error*, IROS 2019.
+    """
+    errors = as_floating("n_merci", "errors", errors)
+    require_nonempty("n_merci", "errors", errors)
+    stds = as_like("n_merci", "stds", stds, "errors", errors)
+    for name, array in (("errors", errors), ("stds", stds)):
+        require_nonnegative("n_merci", name, array, "numbers")
+    require_level("n_merci", level)
+    # Nothing is off where nothing is: 0 / 0 counts as covered by any rescaling.
+    exact = (errors == 0) & (stds == 0)
+    ratio = jnp.where(exact, 0, errors / jnp.where(exact, 1, stds))
+    rescale = jnp.quantile(ratio.ravel(), jnp.asarray(level, errors.dtype))
+    mean = jnp.mean(errors)
+    return (rescale * jnp.mean(stds) - mean) / (jnp.max(errors) - mean)

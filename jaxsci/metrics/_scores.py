@@ -108,6 +108,21 @@ def mean_squared_error(
     return jnp.mean((mean - truth) ** 2)
 
 
+def relative_l2(u: Float[Array, "..."], truth: Float[Array, "..."]) -> Float[Array, ""]:
+    """`|u - truth| / |truth|` of one sample, over all channels and points.
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.metrics import relative_l2
+        >>> relative_l2(jnp.array([3.0, 5.0]), jnp.array([3.0, 4.0]))
+        Array(0.2, dtype=float32)
+    """
+    squared = jnp.sum((u - truth) ** 2) / jnp.sum(truth**2)
+    # Double where: the root's slope is infinite at 0, which an exact prediction reaches.
+    exact = squared == 0
+    return jnp.where(exact, 0, jnp.sqrt(jnp.where(exact, 1, squared)))
+
+
 def crps(
     mean: Float[ArrayLike, "*points"],
     var: Float[ArrayLike, "*points"],

@@ -3,6 +3,8 @@
 from ._anp import AttentiveNeuralProcess as AttentiveNeuralProcess
 from ._anp_loss import anp_loss as anp_loss
 from ._anp_parts import Latent as Latent
+from ._conformal import Recalibrated as Recalibrated
+from ._conformal import conformal_factor as conformal_factor
 from ._ensemble import DeepEnsemble as DeepEnsemble
 from ._gaussian_process import GaussianProcess as GaussianProcess
 from ._gaussian_process_fit import GaussianProcessFit as GaussianProcessFit

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PRNGKeyArray, PyTree
 
-from ._steps import Plan
+from ._steps import Plan, takes_epoch
 
 
 def whole(name: str, value: Any, least: int = 1) -> int:
@@ -66,7 +66,11 @@ def loss_output(name: str, plan: Plan, params: PyTree) -> tuple[str, ...]:
         plan.data,
     )
     model = eqx.combine(params, plan.frozen)
-    out: Any = eqx.filter_eval_shape(lambda m, b, k: plan.loss(m, b, key=k), model, batch, plan.key)
+    epoch = jnp.asarray(0, jnp.int32)
+    also = {"epoch": epoch} if takes_epoch(plan.loss) else {}
+    out: Any = eqx.filter_eval_shape(
+        lambda m, b, k: plan.loss(m, b, key=k, **also), model, batch, plan.key
+    )
     pair: tuple[Any, Any] = out if isinstance(out, tuple) and len(out) == 2 else (out, {})
     value, metrics = pair
     if not (isinstance(value, jax.ShapeDtypeStruct) and value.shape == ()):

@@ -23,7 +23,7 @@ from ._files import exclusive
 from ._history import History
 from ._loop import Progress, Run, State, advance, call_arguments
 from ._result import FitResult, Model, NonFiniteLoss
-from ._steps import Plan, evaluate, optax_promotion, train_steps
+from ._steps import Plan, evaluate, optax_promotion, takes_epoch, train_steps
 
 
 def fit(
@@ -59,8 +59,9 @@ def fit(
 
     - `model`: a pytree; `trainable` says which leaves are parameters.
     - `loss`: `loss(model, batch, *, key)`, the mean over the batch as a real scalar, or
-        `(scalar, metrics)` with a dict of scalars. Pass the same function and the same optimiser
-        to several fits, and they are compiled once.
+        `(scalar, metrics)` with a dict of scalars. A loss with a parameter `epoch` gets the number
+        of the epoch, from 0, and may change with it; it needs a `validation_loss`. Pass the same
+        function and the same optimiser to several fits, and they are compiled once.
     - `data`: a pytree of arrays with the same leading axis, the samples; it lives on the device.
     - `optimiser`: from optax, with its learning-rate schedule. `value`, `grad` and `value_fn` are
         handed to those that want them. Complex parameters get the conjugate gradient.
@@ -119,6 +120,11 @@ def fit(
         width = _checks.whole("validation_batch_size", width)
         width = min(width, jax.tree.leaves(validation)[0].shape[0])
         held_out_loss = loss if validation_loss is None else validation_loss
+        if takes_epoch(held_out_loss):
+            raise ValueError(
+                "`fit(validation_loss=...)`: expected a loss without `epoch`, which measures the "
+                "same in every epoch; pass one besides `loss`"
+            )
         held_out = Plan(held_out_loss, None, frozen, validation, held_out_key, width)
     run = _run(plan, held_out, params, epochs, steps_per_call, validate_every)
     # copies again: some states start as the parameters themselves, and a buffer is donated once

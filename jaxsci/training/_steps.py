@@ -1,5 +1,6 @@
 """The compiled parts of training: a stretch of steps, and a pass over the validation data."""
 
+import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -19,7 +20,8 @@ class Plan(eqx.Module):
 
     **Arguments:**
 
-    - `loss`: `loss(model, batch, *, key)`, a scalar or (scalar, dict of scalars).
+    - `loss`: `loss(model, batch, *, key)`, a scalar or (scalar, dict of scalars); one with a
+        parameter `epoch` gets that too.
     - `optimiser`: the optax transformation; None for a plan that only evaluates.
     - `frozen`: the model without the leaves that are trained.
     - `data`: pytree of arrays with the same leading axis.
@@ -50,9 +52,12 @@ class Plan(eqx.Module):
     def _keys(self, epoch: int | Array) -> PRNGKeyArray:
         return jax.random.split(jax.random.fold_in(self.key, epoch))
 
-    def value(self, params: PyTree, batch: PyTree, key: PRNGKeyArray) -> tuple[Array, Metrics]:
+    def value(
+        self, params: PyTree, batch: PyTree, key: PRNGKeyArray, epoch: int | Array
+    ) -> tuple[Array, Metrics]:
         """The loss and its metrics."""
-        out = self.loss(eqx.combine(params, self.frozen), batch, key=key)
+        also = {"epoch": epoch} if takes_epoch(self.loss) else {}
+        out = self.loss(eqx.combine(params, self.frozen), batch, key=key, **also)
         return out if isinstance(out, tuple) else (out, {})
 
 
@@ -86,7 +91,9 @@ def train_steps(
         picked = lax.dynamic_slice_in_dim(order, index * plan.batch_size, plan.batch_size)
         batch = jax.tree.map(lambda leaf: leaf[picked], plan.data)
         key = plan.step_key(epoch, index)
-        (loss, metrics), gradient = jax.value_and_grad(plan.value, has_aux=True)(params, batch, key)
+        (loss, metrics), gradient = jax.value_and_grad(plan.value, has_aux=True)(
+            params, batch, key, epoch
+        )
         # JAX's gradient in a complex parameter is the conjugate of the ascent direction
         gradient = jax.tree.map(lambda g: g.conj() if jnp.iscomplexobj(g) else g, gradient)
         with optax_promotion():
@@ -96,7 +103,7 @@ def train_steps(
                 params,
                 value=loss,
                 grad=gradient,
-                value_fn=lambda p: plan.value(p, batch, key)[0],
+                value_fn=lambda p: plan.value(p, batch, key, epoch)[0],
             )
             new_params = optax.apply_updates(params, updates)
         good = (bad < 0) & jnp.isfinite(loss) & _all_finite(new_params)
@@ -124,7 +131,8 @@ def evaluate(plan: Plan, params: PyTree) -> dict[str, Array]:
     full = plan.size // width
 
     def one(batch, index):
-        loss, metrics = plan.value(params, batch, jax.random.fold_in(plan.key, index))
+        key = jax.random.fold_in(plan.key, index)
+        loss, metrics = plan.value(params, batch, key, 0)  # none that is held out asks for it
         return {"loss": loss, **metrics}
 
     def body(carry, index):
@@ -138,6 +146,14 @@ def evaluate(plan: Plan, params: PyTree) -> dict[str, Array]:
         rest = one(jax.tree.map(lambda leaf: leaf[full * width :], plan.data), full)
         values = jax.tree.map(lambda many, last: jnp.append(many, last), values, rest)
     return values
+
+
+def takes_epoch(loss: Callable[..., Any]) -> bool:
+    """Whether a loss has a parameter of the name `epoch`."""
+    try:
+        return "epoch" in inspect.signature(loss).parameters
+    except (TypeError, ValueError):  # a callable that hides its signature
+        return False
 
 
 @contextmanager

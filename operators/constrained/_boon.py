@@ -28,8 +28,8 @@ class BOON(eqx.Module):
 
     **Arguments:**
 
-    - `fno`: a [`jaxsci.operators.fno.FNO`][] of real data, without padding, norms or
-        `preactivation`. The network of the paper has `mlp_expansion=None`.
+    - `fno`: a [`jaxsci.operators.fno.FNO`][] of real data, without padding, norms,
+        `preactivation` or dropout. The network of the paper has `mlp_expansion=None`.
     - `conditions`: their numbers become constants, which no optimiser sees.
     - `method`: of the corrections; `"boon"` is the paper's.
     - `tikhonov`: as in [`correct`][jaxsci.operators.boundary.correct]. Blocks come near singular
@@ -80,6 +80,7 @@ class BOON(eqx.Module):
             "padding": any(fno.padding),
             "norm": any(block.norms for block in fno.blocks),
             "preactivation=True": any(block.preactivation for block in fno.blocks),
+            "dropout": any(block.dropout for block in fno.blocks),
         }
         for name, has in wrong.items():
             if has:

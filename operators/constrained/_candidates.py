@@ -99,6 +99,7 @@ def make_operator(
     *,
     modes: int | Sequence[int],
     width: int = 32,
+    free_channels: int = 0,
     key: PRNGKeyArray,
     **options: Any,
 ) -> ConstrainedOperator:
@@ -115,6 +116,7 @@ def make_operator(
     - `in_channels`: of `x`, without what the operator is told of the boundary.
     - `out_channels`, `modes`, `width`, `key`, `options`: as in [`jaxsci.operators.fno.FNO`][].
     - `conditions`: those of the output.
+    - `free_channels`: as in [`jaxsci.operators.constrained.ConstrainedOperator`][].
 
     **Raises:** `ValueError` for an unknown name, with the near misses; as the FNO.
 
@@ -137,7 +139,8 @@ def make_operator(
         options = {"padding": _padding(conditions, recipe.padding), **options}
     if recipe.correction is not None:
         options = {"mlp_expansion": None, **options}
-    fno = FNO(in_channels + told, out_channels, modes, width, key=key, **options)
+    outputs = out_channels + free_channels
+    fno = FNO(in_channels + told, outputs, modes, width, key=key, **options)
     operator = fno if recipe.correction is None else BOON(fno, conditions, recipe.correction)
     return ConstrainedOperator(
         operator,
@@ -146,6 +149,7 @@ def make_operator(
         information=recipe.information,
         lifted=recipe.lifted,
         enforcement=recipe.enforcement,
+        free_channels=free_channels,
     )
 
 

@@ -7,9 +7,10 @@ from typing import Any, Literal
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxsci.errors import lookup
+from jaxsci.interop import takes_key
 from jaxsci.operators.boundary import BoundaryConditions, Values, blend, enforce, lift
 
 from ._boon import BOON
@@ -41,8 +42,11 @@ class ConstrainedOperator(eqx.Module):
         interior over `width`; `"learned"` does so over a width that is a parameter for the
         optimiser; `"none"` leaves the output as it is.
     - `width`: as in [`jaxsci.operators.boundary.blend`][].
+    - `free_channels`: how many channels the operator returns after those, on which nothing is
+        imposed; for a variance, see [`jaxsci.operators.uncertain.OutputVariance`][].
 
-    **Raises:** `ValueError` for unknown names, or a width that is no fraction.
+    **Raises:** `ValueError` for unknown names, a width that is no fraction, or free channels of a
+    BOON, whose layers impose the conditions on all.
 
     !!! example
         >>> import jax.numpy as jnp
@@ -62,6 +66,7 @@ class ConstrainedOperator(eqx.Module):
     information: Information = eqx.field(static=True)
     lifted: bool = eqx.field(static=True)
     enforcement: Enforcement = eqx.field(static=True)
+    free_channels: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -73,6 +78,7 @@ class ConstrainedOperator(eqx.Module):
         lifted: bool = False,
         enforcement: Enforcement = "strict",
         width: float = 0.1,
+        free_channels: int = 0,
     ):
         count_channels(conditions, 1, information)
         lookup("enforcement", enforcement, dict.fromkeys(("none", "strict", "blend", "learned")))
@@ -80,18 +86,38 @@ class ConstrainedOperator(eqx.Module):
             raise ValueError(
                 f"`ConstrainedOperator(width=...)`: expected a fraction of the axis, got {width}"
             )
+        if free_channels < 0 or (free_channels and isinstance(operator, BOON)):
+            raise ValueError(
+                f"`ConstrainedOperator(free_channels=...)`: expected at least 0, and 0 for a BOON, "
+                f"got {free_channels}"
+            )
         self.operator, self.conditions = operator, conditions.frozen()
         self.information, self.lifted, self.enforcement = information, lifted, enforcement
         # Through a logistic function, so that it stays a fraction.
         start = jnp.asarray(math.log(width / (1 - width)), jnp.float32)
         self.log_width = start if enforcement == "learned" else None
         self.width, self.out_channels = float(width), out_channels
+        self.free_channels = free_channels
 
     def __call__(
-        self, x: Float[Array, "channels *points"], values: Values | None = None
+        self,
+        x: Float[Array, "channels *points"],
+        values: Values | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
     ) -> Float[Array, "out *points"]:
-        """The output for one sample; `values` by face, for conditions that hold none."""
-        v = self._operated(x, values)
+        """The output for one sample.
+
+        - `values`: by face, for conditions that hold none.
+        - `key`: handed to an operator that takes one, for its dropout.
+        """
+        v = self._operated(x, values, key)
+        if not self.free_channels:
+            return self._enforced(v, values)
+        bound, free = v[: -self.free_channels], v[-self.free_channels :]
+        return jnp.concatenate([self._enforced(bound, values), free])
+
+    def _enforced(self, v: Array, values: Values | None) -> Array:
         if self.lifted:
             v = v + lift(self.conditions, v.shape, values, dtype=v.dtype)
         if self.enforcement == "none":
@@ -101,10 +127,14 @@ class ConstrainedOperator(eqx.Module):
         width = self.width if self.log_width is None else jax.nn.sigmoid(self.log_width)
         return blend(v, self.conditions, values, width=width)
 
-    def _operated(self, x: Array, values: Values | None) -> Array:
+    def _operated(self, x: Array, values: Values | None, key: PRNGKeyArray | None) -> Array:
         more: Any = {"information": self.information, "dtype": x.dtype}
         if self.information != "none":
             shape = (self.out_channels, *x.shape[1:])
             told = boundary_channels(self.conditions, shape, values, **more)
             x = jnp.concatenate([x, told])
-        return self.operator(x, values) if isinstance(self.operator, BOON) else self.operator(x)
+        if isinstance(self.operator, BOON):
+            return self.operator(x, values)
+        if key is not None and takes_key(self.operator):
+            return self.operator(x, key=key)
+        return self.operator(x)

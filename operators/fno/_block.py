@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import equinox as eqx
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from jaxsci.operators.layers import separately
 
@@ -26,6 +26,8 @@ class FNOBlock(eqx.Module):
     - `activation`: of real numbers, at each point; of complex ones, of both parts.
     - `last`: whether it is the last block, which ends without an activation.
     - `stabilizer`: whether `conv` sees `tanh(x)`, which bounds what a 16-bit sum may have to hold.
+    - `dropout`: of whole channels of what the block returns, where it is called with a key: the
+        mask is the same at all points, so that it is one of functions and not of a grid.
     """
 
     conv: Callable[[Array], Array]
@@ -37,9 +39,17 @@ class FNOBlock(eqx.Module):
     last: bool = eqx.field(static=True)
     stabilizer: bool = eqx.field(static=True)
     preactivation: bool = eqx.field(static=True)
+    dropout: eqx.nn.Dropout | None = None
 
-    def __call__(self, x: Array) -> Array:
-        """`x` of shape `(channels, N1, .., Nd)` to the same shape."""
+    def __call__(self, x: Array, *, key: PRNGKeyArray | None = None) -> Array:
+        """`x` of shape `(channels, N1, .., Nd)` to the same shape; without a key, no dropout."""
+        y = self._undropped(x)
+        if self.dropout is None or key is None:
+            return y
+        kept = jnp.ones((y.shape[0], *[1] * (y.ndim - 1)), y.real.dtype)
+        return y * self.dropout(kept, key=key).astype(y.dtype)
+
+    def _undropped(self, x: Array) -> Array:
         if self.preactivation:
             return self._preactivated(x)
         y = _plus(self._norm(0, self.conv(self._stabilised(x))), self.skip, x)

@@ -60,6 +60,8 @@ class FNO(eqx.Module):
         for functions that are not periodic.
     - `stabilizer`: whether spectral layers see `tanh(x)`, for 16-bit products.
     - `preactivation`: whether activation and norm come before the layers.
+    - `dropout`: the probability with which each block drops each of its channels, where the model
+        is called with a key; see [`jaxsci.surrogates.MCDropout`][].
     - `activation`: of real numbers, at each point; of complex ones, of both parts.
 
     **Raises:** `ValueError` for sizes below 1 and unknown names, and when called: an input of
@@ -114,6 +116,7 @@ class FNO(eqx.Module):
         complex_data: bool = False,
         stabilizer: bool = False,
         preactivation: bool = False,
+        dropout: float = 0.0,
         activation: Callable[[Array], Array] = gelu,
         method: Method | Sequence[Method] = "auto",
         policy: Policy | None = None,
@@ -125,6 +128,8 @@ class FNO(eqx.Module):
         for name, size in (sizes | {"layers": layers}).items():
             if size < 1:
                 raise ValueError(f"`FNO({name}=...)`: expected at least 1, got {size}")
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`FNO(dropout=...)`: expected a number in [0, 1), got {dropout}")
         if parameters < 0:
             raise ValueError(f"`FNO(parameters=...)`: expected at least 0, got {parameters}")
         general: dict[str, Any] = {"policy": policy, "dtype": dtype}
@@ -177,6 +182,7 @@ class FNO(eqx.Module):
                     last=index == layers - 1,
                     stabilizer=stabilizer,
                     preactivation=preactivation,
+                    dropout=eqx.nn.Dropout(dropout) if dropout else None,
                 )
             )
         self.blocks = tuple(blocks)
@@ -188,10 +194,17 @@ class FNO(eqx.Module):
         self.in_channels, self.parameters = in_channels, parameters
         self.positional_grid, self.complex_data, self.policy = positional_grid, complex_data, policy
 
-    def __call__(self, x: Array, parameters: Float[Array, " parameters"] | None = None) -> Array:
+    def __call__(
+        self,
+        x: Array,
+        parameters: Float[Array, " parameters"] | None = None,
+        *,
+        key: PRNGKeyArray | None = None,
+    ) -> Array:
         """`x` of shape `(in_channels, N1, .., Nd)` to `(out_channels, N1, .., Nd)`.
 
         - `parameters`: the numbers that the model was told to expect.
+        - `key`: of the dropout; `None` for the deterministic prediction.
         """
         self._check(x, parameters)
         if self.policy is not None:
@@ -207,8 +220,9 @@ class FNO(eqx.Module):
         # A symbolic size is never multiplied by a fraction of zero.
         width = padding_of(self.padding, x.shape[1:])
         x = pad(x, width)
-        for block in self.blocks:
-            x = block(x)
+        keys = [None] * len(self.blocks) if key is None else jax.random.split(key, len(self.blocks))
+        for block, block_key in zip(self.blocks, keys, strict=True):
+            x = block(x, key=block_key)
         return self.projection(crop(x, width))
 
     def _check(self, x: Array, parameters: Array | None) -> None:

@@ -25,7 +25,8 @@ class Entry(NamedTuple):
 
 def entries(model: FNO) -> list[Entry]:
     """One for each array of the model, in the order of `jax.tree.leaves`; shapes are enough."""
-    arrays = eqx.filter(model, lambda leaf: not callable(leaf))
+    # Of dropout there is a rate, which is no array.
+    arrays = eqx.filter(model, lambda leaf: isinstance(leaf, jax.Array | jax.ShapeDtypeStruct))
     found = []
     for path, leaf in jax.tree_util.tree_flatten_with_path(arrays)[0]:
         keys = [key.idx if hasattr(key, "idx") else key.name for key in path]

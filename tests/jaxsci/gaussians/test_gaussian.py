@@ -198,6 +198,42 @@ def test_samples_satisfy_exact_observations_to_rounding(make, dtype):
     assert np.all(error <= 12 * np.finfo(dtype).eps * size)
 
 
+SCALED = {
+    name: REGULAR[name]
+    for name in ("diagonal", "low rank", "dense", "kronecker", "conditioned diagonal")
+} | {"exact low rank": EXACT["low rank"]}
+
+
+@pytest.mark.parametrize("make", SCALED.values(), ids=SCALED)
+def test_a_scaled_covariance_is_the_scaled_matrix_and_keeps_its_structure(make, dtype):
+    gaussian = make(dtype)
+    scaled = jax.jit(lambda g, f: g.scale_cov(f))(gaussian, jnp.asarray(2.5, dtype))
+    assert type(scaled.cov) is type(gaussian.cov)
+    np.testing.assert_array_equal(scaled.mean, gaussian.mean)
+    vector = jnp.asarray(_random(8, N, dtype=dtype))
+    before, after = PARTS(gaussian, vector), PARTS(scaled, vector)
+    for old, new, power in zip(before, after, (1, 1, 1, 0.5), strict=True):
+        size = float(jnp.abs(old).max())
+        np.testing.assert_allclose(new, 2.5**power * old, rtol=0, atol=size * 8 * _tolerance(dtype))
+    # The density of N(m, f C) at m + sqrt(f) d is that of N(m, C) at m + d, over f^(rank / 2).
+    rank = np.linalg.matrix_rank(np.asarray(before[0], np.float64), tol=1e-5)
+    expected = LOG_PROB(gaussian, gaussian.mean + before[1]) - rank / 2 * np.log(2.5)
+    found = LOG_PROB(scaled, gaussian.mean + before[1] * np.sqrt(2.5).astype(dtype))
+    np.testing.assert_allclose(found, expected, rtol=50 * _tolerance(dtype))
+
+
+@pytest.mark.parametrize("name", ["diagonal", "low rank"])
+def test_what_is_exact_stays_exact_when_scaled(name, dtype):
+    masses = integral(GRID.astype(dtype), np.ones(3), over="x")
+    scaled = EXACT[name](dtype).scale_cov(1e4)
+    mean, spread = np.asarray(scaled.mean, np.float64), np.asarray(scaled.marginal_std).max()
+    G = np.asarray(masses.G.as_matrix(), np.float64)
+    eps = np.finfo(dtype).eps
+    assert (np.abs(G @ mean - 1) <= 4 * eps * (np.abs(G) @ np.abs(mean))).all()
+    draws = np.asarray(scaled.sample(jax.random.key(1), (20,)), np.float64)
+    assert np.abs(draws @ G.T - 1).max() <= 40 * eps * max(1, spread) * np.abs(G).sum(1).max()
+
+
 def test_known_points_have_no_density_but_a_value():
     gaussian = Gaussian.diagonal(jnp.array([1.0, 2.0]), jnp.array([0.0, 4.0]))
     expected = scipy.stats.norm(2.0, 2.0).logpdf(3.0)
@@ -322,6 +358,17 @@ BAD = [
     (lambda: _diagonal(np.float32).marginal([1, 1]), ValueError, "different indices"),
     (lambda: _diagonal(np.float32).marginal([0.5]), ValueError, "integers or a mask"),
     (lambda: _diagonal(np.float32).marginal(np.ones(3, bool)), ValueError, "a mask of shape"),
+    (lambda: _diagonal(np.float32).scale_cov(0.0), ValueError, "positive finite number, got 0"),
+    (
+        lambda: _diagonal(np.float32).scale_cov(np.inf),
+        ValueError,
+        "positive finite number, got inf",
+    ),
+    (
+        lambda: _diagonal(np.float32).scale_cov(np.ones(2)),
+        ValueError,
+        r"a scalar, got shape \(2,\)",
+    ),
     (
         lambda: jax.jit(lambda i: _diagonal(np.float32).marginal(i))(jnp.arange(2)),
         TypeError,

@@ -96,3 +96,12 @@ def test_pushforward(kind):
         np.testing.assert_allclose(gaussian.log_prob(draw), inside, rtol=1e-10)
         assert gaussian.log_prob(draw.at[5].add(1e-3)) == -jnp.inf
         assert gaussian.log_prob(draw.at[0].add(1e-3)) == -jnp.inf
+
+
+def test_scaled_pushforward():
+    rows = SparseRows(np.array([[2, 3]]), jnp.array([[1.5, -0.5]]), 6)
+    free = jnp.array([0.0, 1.0, 1.0, 1.0, 1.0, 0.0])
+    cov = Pushforward(lx.DiagonalLinearOperator(jnp.arange(1.0, 7.0)), free, jnp.array([5]), rows)
+    scaled = Gaussian(jnp.zeros(6), cov).scale_cov(3.0).cov
+    assert isinstance(scaled, Pushforward)
+    np.testing.assert_allclose(scaled.as_matrix(), 3 * cov.as_matrix(), rtol=1e-6)

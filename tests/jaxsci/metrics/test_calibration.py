@@ -12,6 +12,7 @@ from jaxsci.metrics import (
     calibration_error,
     interval_coverage,
     interval_width,
+    n_merci,
 )
 
 LEVELS = (0.5, 0.9, 0.95)
@@ -116,3 +117,51 @@ def test_bad_input(case):
 def test_an_unknown_truth_is_not_a_miss():
     got = interval_coverage(jnp.zeros(2), jnp.ones(2), jnp.array([0.0, jnp.nan]))
     assert np.isnan(got)
+
+
+def by_hand(errors, stds, level):
+    """n-MeRCI in numpy, float64."""
+    errors, stds = np.asarray(errors, np.float64).ravel(), np.asarray(stds, np.float64).ravel()
+    scaled = np.quantile(errors / stds, level) * stds
+    return (scaled.mean() - errors.mean()) / (errors.max() - errors.mean())
+
+
+def test_n_merci_against_numpy_and_its_bounds(x64):
+    rng = np.random.default_rng(3)
+    errors, stds = np.abs(rng.normal(size=(5, 40))), rng.uniform(0.1, 2.0, (5, 40))
+    errors = jnp.asarray(errors)
+    for level in (0.5, 0.95):
+        found = jax.jit(n_merci)(errors, jnp.asarray(stds), level)
+        np.testing.assert_allclose(found, by_hand(errors, stds, level), rtol=1e-13)
+    # All that can be known: 0, whatever the unit. A constant: what the quantile of errors says.
+    np.testing.assert_allclose(n_merci(errors, 7.0 * errors), 0.0, atol=1e-14)
+    constant = n_merci(errors, jnp.full_like(errors, 3.0))
+    np.testing.assert_allclose(constant, by_hand(errors, np.ones((5, 40)), 0.95), rtol=1e-13)
+    # Uncertainty that is large where the error is small is worse than a constant.
+    assert n_merci(errors, 1 / (errors + 0.1)) > 2 * constant
+    assert n_merci(errors, errors + 0.3) < constant
+
+
+def test_n_merci_in_batches_gradients_and_at_exact_points(x64):
+    rng = np.random.default_rng(4)
+    errors, stds = (jnp.asarray(rng.uniform(0.1, 1.0, (3, 20))) for _ in range(2))
+    batch = jax.vmap(n_merci)(errors, stds)
+    np.testing.assert_allclose(batch[1], n_merci(errors[1], stds[1]), rtol=1e-13)
+    check_grads(jax.jit(n_merci), (errors[0], stds[0]), order=1, atol=1e-6, rtol=1e-6, eps=1e-6)
+    known = n_merci(errors[0].at[3].set(0.0), stds[0].at[3].set(0.0))
+    assert jnp.isfinite(known)
+    single = n_merci(errors[0].astype(jnp.float32), stds[0].astype(jnp.float32))
+    assert single.dtype == jnp.float32
+    np.testing.assert_allclose(single, n_merci(errors[0], stds[0]), rtol=1e-4)
+
+
+def test_n_merci_refuses():
+    ones = jnp.ones(3)
+    with pytest.raises(ValueError, match=r"n_merci\(errors=.*numbers >= 0, got -1"):
+        n_merci(-ones, ones)
+    with pytest.raises(ValueError, match=r"n_merci\(stds=.*expected shape \(3,\)"):
+        n_merci(ones, jnp.ones(4))
+    with pytest.raises(ValueError, match="level=.*between 0 and 1"):
+        n_merci(ones, ones, 95)
+    with pytest.raises(ValueError, match="at least one value"):
+        n_merci(jnp.ones(0), jnp.ones(0))

@@ -20,6 +20,7 @@ from jaxsci.metrics import (
     mean_and_standard_error,
     mean_squared_error,
     pool_moments,
+    relative_l2,
     summarise,
 )
 
@@ -286,3 +287,11 @@ def test_bad_input(case):
     call, error, message = BAD[case]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_relative_l2_against_numpy_and_its_slope_at_0():
+    u, truth = np.random.default_rng(0).normal(size=(2, 3, 7)).astype(np.float32)
+    expected = np.linalg.norm(u - truth) / np.linalg.norm(truth)
+    np.testing.assert_allclose(relative_l2(jnp.asarray(u), jnp.asarray(truth)), expected, rtol=1e-6)
+    slope = jax.grad(relative_l2)(jnp.asarray(truth), jnp.asarray(truth))
+    np.testing.assert_array_equal(slope, 0.0)

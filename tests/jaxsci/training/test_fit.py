@@ -156,6 +156,28 @@ def test_best_model_is_that_of_the_smallest_validation_loss():
     assert result.best_loss == min(result.history.column("validation_loss"))
 
 
+def test_a_loss_may_ask_for_the_epoch():
+    def switched(model, batch, *, key, epoch):
+        value, metrics = loss(model, batch, key=key)
+        return value + jnp.where(epoch < 2, 0.0, 1.0), metrics | {
+            "epoch": epoch.astype(value.dtype)
+        }
+
+    rows = run(loss=switched, epochs=4).history.rows
+    assert [row["train_epoch"] for row in rows] == [0.0, 1.0, 2.0, 3.0]
+    plain = run(epochs=4).history.rows
+    added = [
+        row["train_loss"] - other["train_loss"] for row, other in zip(rows, plain, strict=True)
+    ]
+    np.testing.assert_allclose(added, [0, 0, 1, 1], atol=1e-6)
+    parts = run(loss=switched, epochs=4, steps_per_call=2).history.rows
+    assert [row["train_epoch"] for row in parts] == [0.0, 1.0, 2.0, 3.0]
+    held_out = {"validation": as_type(jnp.float32)}
+    with pytest.raises(ValueError, match="validation_loss=.*a loss without `epoch`"):
+        run(loss=switched, **held_out)
+    run(loss=switched, validation_loss=loss, epochs=1, **held_out)
+
+
 def test_validation_every_other_epoch():
     result = run(validation=as_type(jnp.float32), validate_every=2, epochs=5)
     known = np.isfinite(result.history.column("validation_loss"))

@@ -158,6 +158,31 @@ def test_parameters_are_those_of_the_fno():
     assert max(sizes.values()) < 1.05 * min(sizes.values()) + 3 * 16 * 32  # the channels told
 
 
+@pytest.mark.parametrize("name", ["fno-enforced", "fno-lifted"])
+def test_free_channels_are_left_as_they_are(name):
+    model = _make(name, free_channels=2)
+    x, values = _random(0, 1, 16), {face: v for face, v in _values(2, 1).items()}
+    out = model(x, values)
+    assert out.shape == (3, 16)
+    found = residuals(out[:1], LINE, values)
+    assert all(bool(each.holds) for each in found.values())
+    told = ConstrainedOperator(
+        model.operator, LINE, information=model.information, enforcement="none"
+    )
+    np.testing.assert_array_equal(out[1:], told(x, values)[1:])
+
+
+def test_keys_go_to_operators_that_take_them():
+    model, x, values = _make("fno-enforced", dropout=0.5), _random(0, 1, 16), _values(2, 1)
+    sure, one, other = (
+        model(x, values, key=k) for k in (None, *jax.random.split(jax.random.key(0)))
+    )
+    assert float(jnp.abs(one - other).max()) > 1e-3 and float(jnp.abs(one - sure).max()) > 1e-3
+    np.testing.assert_array_equal(one[:, 0], values["x", "low"])
+    plain = ConstrainedOperator(lambda x: 2 * x, LINE, information="none")
+    np.testing.assert_array_equal(plain(x, values, key=jax.random.key(0)), plain(x, values))
+
+
 BAD = {
     "name": (lambda: _make("bon"), "unknown operator 'bon'; did you mean 'boon'"),
     "axes": (
@@ -166,6 +191,8 @@ BAD = {
     ),
     "padding": (lambda: _make("boon", padding=0.1), "expected an FNO without `padding`"),
     "norm": (lambda: _make("boon", norm="group"), "expected an FNO without `norm`"),
+    "dropout": (lambda: _make("boon", dropout=0.1), "expected an FNO without `dropout`"),
+    "free": (lambda: _make("boon", free_channels=1), "free_channels=.*0 for a BOON, got 1"),
     "width": (lambda: ConstrainedOperator(lambda x: x, LINE, width=1.0), "got 1.0"),
     "information": (
         lambda: ConstrainedOperator(lambda x: x, LINE, information="face"),

@@ -97,6 +97,34 @@ def products_of(lowered):
     return set(re.findall(rf"dot_general.*: \({tensor}, {tensor}\)", lowered.as_text()))
 
 
+@eqx.filter_jit
+def dropped(model, x, key):
+    return model(x, key=key)
+
+
+def test_dropout_is_a_mask_of_channels_and_keeps_the_mean(x64):
+    """One block that is the identity, and linear maps around it: the mask is what comes out."""
+    model = make(1, 6, 4, 6, layers=1, dropout=0.25, dtype=jnp.float64, mlp_expansion=None)
+    seen = eqx.tree_at(lambda m: m.projection, model, lambda x: x)
+    plain = eqx.tree_at(
+        lambda m: m.blocks[0].dropout, seen, None, is_leaf=lambda leaf: leaf is None
+    )
+    x = field(1, 16, dtype=jnp.float64)
+    whole = call(plain, x)
+    np.testing.assert_array_equal(call(seen, x), whole)  # without a key, no dropout
+    np.testing.assert_array_equal(dropped(eqx.nn.inference_mode(seen), x, KEY), whole)
+    many = jax.vmap(lambda key: dropped(seen, x, key))(jax.random.split(KEY, 400))
+    ratio = np.asarray(many) / np.asarray(whole)
+    assert set(np.unique(ratio.round(9))) == {0.0, np.round(1 / 0.75, 9)}
+    assert np.abs(ratio - ratio[:, :, :1]).max() < 1e-12  # the same at all points
+    share = (ratio[:, :, 0] == 0).mean()
+    assert abs(share - 0.25) < 5 * np.sqrt(0.25 * 0.75 / 2400)
+    finer = dropped(seen, field(1, 32, dtype=jnp.float64), KEY)
+    np.testing.assert_array_equal(
+        np.asarray(finer == 0).all(1), np.asarray(dropped(seen, x, KEY) == 0).all(1)
+    )
+
+
 def test_a_policy_gives_every_step_its_dtype():
     x = field(2, 1, 32)
     settings = {"layers": 2, "stabilizer": True, "norm": "group"}
