@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import PyTree
 
-from ._files import write_atomically
+from jaxsci.checkpoints import write_atomically
 
 NAME = "checkpoint.eqx"
 _FORMAT = b"jaxsci training checkpoint 1"
