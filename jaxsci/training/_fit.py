@@ -18,6 +18,8 @@ import optax
 from jaxtyping import PRNGKeyArray, PyTree
 from tqdm import tqdm
 
+from jaxsci.checkpoints import differences, signature
+
 from . import _checkpoint, _checks
 from ._files import exclusive
 from ._history import History
@@ -226,10 +228,10 @@ def _settings(
         "validation_batch_size": None if held_out is None else held_out.batch_size,
         "key": np.asarray(jax.random.key_data(key) if typed else key).tolist(),
         "key_kind": str(jax.random.key_impl(key)) if typed else "raw",
-        "model": _checkpoint.signature(state.params),
-        "optimiser": _checkpoint.signature(eqx.filter(state.opt_state, eqx.is_array)),
-        "data": _checkpoint.signature(data[0]),
-        "validation": _checkpoint.signature(data[1]),
+        "model": signature(state.params),
+        "optimiser": signature(eqx.filter(state.opt_state, eqx.is_array)),
+        "data": signature(data[0]),
+        "validation": signature(data[1]),
         "hash of the initial weights": _checkpoint.digest(model),
         **({"hash of the data": _checkpoint.digest(data)} if hash_data else {}),
     }
@@ -255,7 +257,7 @@ def _resume(
     if found is None:
         return state
     saved, best, params, opt_state = found
-    changed = _checkpoint.differences(saved["versions"], about["versions"])
+    changed = differences(saved["versions"], about["versions"])
     if changed:
         warnings.warn(
             f"`fit(checkpoint={str(folder)!r})`: resumed on another installation "

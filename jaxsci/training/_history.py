@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ._files import write_atomically
+from jaxsci.checkpoints import write_atomically
 
 Row = dict[str, Any]
 

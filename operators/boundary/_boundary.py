@@ -22,7 +22,7 @@ from ._conditions import (
     frozen,
     unfixed,
 )
-from ._stencils import SIDES, Side, one_sided
+from ._stencils import SIDES, Side, as_number, one_sided
 
 FaceName = tuple[str, Side]
 """The axis and the side of a face, e.g. `("x", "low")`, as in [`jaxsci.grids.Face`][]."""
@@ -232,11 +232,11 @@ class BoundaryConditions(eqx.Module):
         """Whether the distance of the points of an axis is known."""
         return axis in self.spacing or axis in self.length
 
-    def step(self, axis: str, n: int, dtype: Any) -> Array:
+    def step(self, axis: str, n: Any, dtype: Any) -> Array:
         """The distance of the points of an axis of `n`."""
         if axis in self.spacing:
             return jnp.asarray(unfixed(self.spacing[axis])).astype(dtype)
-        return jnp.asarray(unfixed(self.length[axis])).astype(dtype) / (n - 1)
+        return jnp.asarray(unfixed(self.length[axis])).astype(dtype) / as_number(n - 1, dtype)
 
     def check(self, where: str, shape: tuple[int, ...]) -> None:
         """Raises `ValueError` unless a field of this shape can have these conditions."""

@@ -144,7 +144,7 @@ class CorrectedLayer(eqx.Module):
         resolved = self.conditions.values(shape, y.dtype, values, where="correct")
         for axis in self.conditions.constrained() if self.method != "t1" else ():
             at = self.conditions.along(axis)
-            columns = _columns(self.conditions, axis, x.shape[at])
+            columns = _columns(self.conditions, axis)
             if self.method == "consistent":
                 delta = _consistent(self, ends, state, axis, columns, resolved, x.shape[at])
             elif isinstance(self.conditions.pair(axis)[0], Periodic):
@@ -155,9 +155,9 @@ class CorrectedLayer(eqx.Module):
         return enforce_resolved(ends.output(state), self.conditions, resolved)
 
 
-def _columns(conditions: BoundaryConditions, axis: str, n: int) -> tuple[int, ...]:
+def _columns(conditions: BoundaryConditions, axis: str) -> tuple[int, ...]:
     pair = conditions.pair(axis)
-    return tuple(i for i, condition in zip((0, n - 1), pair, strict=True) if condition is not None)
+    return tuple(i for i, condition in zip((0, -1), pair, strict=True) if condition is not None)
 
 
 def _eliminate(
@@ -214,7 +214,7 @@ def _consistent(
 def _functionals(
     conditions: BoundaryConditions,
     axis: str,
-    n: int,
+    n: Any,
     resolved: dict[FaceName, Array],
 ) -> tuple[tuple[int, ...], Array, list[Array | None]]:
     """The conditions of an axis as rows of weights over some of its points, and their right sides.
@@ -222,7 +222,9 @@ def _functionals(
     Each is divided by the weight of the end point, so that values and derivatives weigh alike.
     """
     if isinstance(conditions.pair(axis)[0], Periodic):
-        return (0, n - 1), jnp.array([[1, -1]], dtype=jnp.float32), [None]
+        return (0, -1), jnp.array([[1, -1]], dtype=jnp.float32), [None]
+    # Of few points, two stencils share some; counted from the end they would be rows of their own.
+    last = n - 1 if isinstance(n, int) else -1
     found: list[tuple[list[int], list[Array]]] = []
     targets: list[Array | None] = []
     for side in SIDES:
@@ -233,7 +235,7 @@ def _functionals(
         dtype = resolved[axis, side].dtype
         h = conditions.step(axis, n, dtype) if conditions.has_step(axis) else jnp.ones((), dtype)
         weights, m = functional(condition, side, h, dtype)
-        points = [k if side == "low" else n - 1 - k for k in range(len(weights))]
+        points = [k if side == "low" else last - k for k in range(len(weights))]
         found.append((points, [w / weights[0] for w in weights]))
         targets.append(m * resolved[axis, side] / weights[0])
     rows = tuple(sorted({i for points, _ in found for i in points}))

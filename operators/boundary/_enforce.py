@@ -104,7 +104,7 @@ def ordered_axes(conditions: BoundaryConditions) -> list[str]:
 
 def put(u: Array, axis: int, side: Side, value: Array) -> Array:
     index: list[slice | int] = [slice(None)] * u.ndim
-    index[axis] = 0 if side == "low" else u.shape[axis] - 1
+    index[axis] = 0 if side == "low" else -1
     return u.at[tuple(index)].set(value)
 
 

@@ -1,5 +1,6 @@
 """Dense matrices and arbitrary callables as layers whose boundary can be corrected."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -90,7 +91,7 @@ class DenseEnds(AbstractEndLayer):
         part = part.take(np.asarray(columns), axis=half + axis)
         part = jnp.moveaxis(part, (axis, half + axis), (0, half))
         transverse = part.shape[2:half]
-        m = int(np.prod(transverse))
+        m = math.prod(transverse)
         shape = (1, len(rows), part.shape[1], m, len(columns), part.shape[half + 1], m)
         return EndBlocks(part.reshape(shape), Points(transverse))
 
@@ -130,7 +131,7 @@ class CallableEnds(AbstractEndLayer):
         zero = jnp.zeros_like(x)
         face = take(x, axis, columns)
         transverse = face.shape[2:]
-        m = int(np.prod(transverse))
+        m = math.prod(transverse)
 
         def probe(unit: Array) -> Array:
             put = add_at(zero, axis, columns, unit.reshape(face.shape))

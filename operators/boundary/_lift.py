@@ -10,7 +10,7 @@ from jaxtyping import Array, ArrayLike, Float
 from ._boundary import BoundaryConditions, FaceName, Values, functional
 from ._conditions import Dirichlet, Neumann, Periodic, Robin
 from ._enforce import check_field, enforce_resolved, ordered_axes
-from ._stencils import SIDES, Side, from_end
+from ._stencils import SIDES, Side, as_number, from_end
 
 
 def lift(
@@ -63,7 +63,7 @@ def lift_resolved(
             continue
         at = conditions.along(axis)
         n = shape[at]
-        s = jnp.linspace(0, 1, n, dtype=dtype)
+        s = _unit(n, dtype)
         powers = [_along(s**p, at, len(shape)) for p in _powers(conditions, faces)]
         M = jnp.array([[_measure(p, conditions, f, n).squeeze() for p in powers] for f in faces])
         left = jnp.stack([resolved[f] - _measure(u, conditions, f, n) for f in faces])
@@ -144,17 +144,26 @@ def blend_resolved(
     return enforce_resolved(u, conditions, resolved)
 
 
-def _fading(n: int, width: Array, side: Side, power: int, reach: int, dtype: Any) -> Array:
+def _fading(n: Any, width: Array, side: Side, power: int, reach: int, dtype: Any) -> Array:
     """`s^power (1 - s / w)^2` at the points of an axis, `s` from a side, both in its length."""
-    s = jnp.arange(n, dtype=dtype) / (n - 1)
+    last = as_number(n - 1, dtype)
+    s = jnp.arange(n, dtype=dtype) / last
     # Two points at least beyond the end itself for a slope to be seen; none in the other's stencil.
-    least, most = (1 + power) / (n - 1), max(1 + power, n - 1 - reach) / (n - 1)
+    least = (1 + power) / last
+    most = as_number(max(1 + power, n - 1 - reach), dtype) / last
     w = jnp.clip(width, least, most)
     p = s**power * jnp.maximum(1 - s / w, 0) ** 2
     return p if side == "low" else p[::-1]
 
 
-def _measure(u: Array, conditions: BoundaryConditions, face: FaceName, n: int) -> Array:
+def _unit(n: Any, dtype: Any) -> Array:
+    """`n` points from 0 to 1."""
+    if isinstance(n, int):
+        return jnp.linspace(0, 1, n, dtype=dtype)
+    return jnp.arange(n, dtype=dtype) / as_number(n - 1, dtype)
+
+
+def _measure(u: Array, conditions: BoundaryConditions, face: FaceName, n: Any) -> Array:
     """`B u`, the left side of the condition of a face, in its own units."""
     condition, at = conditions.faces[face], conditions.along(face[0])
     assert not isinstance(condition, Periodic)

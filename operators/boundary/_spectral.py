@@ -18,7 +18,7 @@ from jaxsci.operators.spectral import (
     synthesise,
 )
 from jaxsci.operators.spectral._conv import _mix
-from jaxsci.operators.spectral._transform import from_modes, to_modes
+from jaxsci.operators.spectral._transform import from_modes, module, to_modes
 
 from ._blocks import AbstractEndLayer, AbstractTransverse, EndBlocks, Points
 
@@ -28,15 +28,19 @@ class _Picked(AbstractSpectralBasis):
     """A basis on some points of a grid only: rows of its synthesis, columns of its analysis."""
 
     inner: AbstractSpectralBasis
-    points: int
+    points: Any
     picked: tuple[int, ...]
+
+    @property
+    def _index(self) -> np.ndarray:
+        return np.asarray(self.picked, np.int32)
 
     @property
     def complex(self) -> bool:  # pyright: ignore[reportIncompatibleVariableOverride]
         return self.inner.complex
 
     def coordinates(self, points: Any, xp: Any = np) -> Any:
-        return self.inner.coordinates(self.points, xp)[np.asarray(self.picked)]
+        return self.inner.coordinates(self.points, module(self.points))[self._index]
 
     def limit(self, points: Any) -> Any:
         return self.inner.limit(self.points)
@@ -45,12 +49,12 @@ class _Picked(AbstractSpectralBasis):
         return self.inner.wavenumbers(modes, half)
 
     def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        whole = self.inner.analysis(self.points, modes, half, xp)
-        return jax.tree.map(lambda matrix: matrix[:, np.asarray(self.picked)], whole)
+        whole = self.inner.analysis(self.points, modes, half, module(self.points))
+        return jax.tree.map(lambda matrix: matrix[:, self._index], whole)
 
     def synthesis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        whole = self.inner.synthesis(self.points, modes, half, xp)
-        return jax.tree.map(lambda matrix: matrix[np.asarray(self.picked)], whole)
+        whole = self.inner.synthesis(self.points, modes, half, module(self.points))
+        return jax.tree.map(lambda matrix: matrix[self._index], whole)
 
     def fast_analysis(self, values: Array, modes: int, half: bool = False) -> Array:
         raise NotImplementedError("a few points are no matter for an FFT")

@@ -3,7 +3,7 @@
 import math
 from fractions import Fraction
 from functools import cache
-from typing import Literal
+from typing import Any, Literal
 
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
@@ -31,8 +31,13 @@ def one_sided(order: int) -> tuple[tuple[int, ...], int]:
 def from_end(u: Array, axis: int, side: Side, k: int) -> Array:
     """The points of `u` that are `k` steps inside the end of an axis; that axis is gone."""
     index: list[slice | int] = [slice(None)] * u.ndim
-    index[axis] = k if side == "low" else u.shape[axis] - 1 - k
+    index[axis] = k if side == "low" else -1 - k
     return u[tuple(index)]
+
+
+def as_number(n: Any, dtype: Any) -> Any:
+    """A number of points as a factor of arrays; a symbol of `jax.export` gets their dtype."""
+    return n if isinstance(n, int) else jnp.asarray(n).astype(dtype)
 
 
 def boundary_derivative(

@@ -1,5 +1,7 @@
 """The boundary enforcing operator network, and its relatives by other corrections."""
 
+from typing import Any
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
@@ -143,11 +145,16 @@ class BOON(eqx.Module):
         return z if block.last else activated(z)
 
 
-def _inside(shape: tuple[int, ...], conditions: BoundaryConditions) -> Array:
+def _inside(shape: tuple[Any, ...], conditions: BoundaryConditions) -> Array:
     """Where no condition is."""
-    inside = np.ones((1, *shape[1:]), bool)
+    # Constants where sizes are numbers, which they are not in an export.
+    known = all(isinstance(n, int) for n in shape)
+    inside: Any = (np if known else jnp).ones((1, *shape[1:]), bool)
     for axis, side in conditions.faces:
         index: list[slice | int] = [slice(None)] * len(shape)
         index[conditions.along(axis)] = 0 if side == "low" else -1
-        inside[tuple(index)] = False
+        if known:
+            inside[tuple(index)] = False
+        else:
+            inside = inside.at[tuple(index)].set(False)
     return jnp.asarray(inside)

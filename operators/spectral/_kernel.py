@@ -6,10 +6,11 @@ from typing import Any
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 from ._conv import SpectralConv
-from ._transform import Expansion
+from ._transform import Expansion, module
 
 
 class KernelBlocks(eqx.Module):
@@ -80,8 +81,9 @@ def kernel_blocks(
         parameters = jnp.dtype(jnp.float32)
     kernel, signed = _signed_kernel(layer, shape, parameters)
     basis, modes = layer.bases[axis], signed[axis]
-    synthesis = _as_array(basis.synthesis(points, modes))[list(rows)]
-    analysis = _as_array(basis.analysis(points, modes))[:, list(columns)]
+    xp = module(points)
+    synthesis = _as_array(basis.synthesis(points, modes, xp=xp))[np.asarray(rows, np.int32)]
+    analysis = _as_array(basis.analysis(points, modes, xp=xp))[:, np.asarray(columns, np.int32)]
     outer = jnp.asarray(synthesis[:, None, :] * analysis.T[None], kernel.dtype)
     blocks = jnp.tensordot(outer, jnp.moveaxis(kernel, 2 + axis, 0), 1, precision="highest")
     others = [i for i in range(count) if i != axis]
@@ -117,7 +119,8 @@ def _signed_kernel(layer: SpectralConv, shape: Sequence[int], dtype: Any) -> Any
     half = layer.half_axis or 0
     # y = Re(sum_k w_k R_k X_k e_k), so that each k and its negative share w_k R_k / 2; w_k is 2,
     # and 1 for 0 and the highest wavenumber of an even grid.
-    weight = np.where(2 * layer.wavenumbers[half] % shape[half] == 0, 0.5, 1.0)
+    k, xp = layer.wavenumbers[half], module(shape[half])
+    weight = xp.where(2 * xp.asarray(k) % xp.asarray(shape[half]) == 0, 0.5, 1.0)
     shaped = [1] * kernel.ndim
     shaped[2 + half] = -1
     weight = jnp.asarray(weight, kernel.dtype).reshape(shaped)
@@ -129,7 +132,8 @@ def _signed_kernel(layer: SpectralConv, shape: Sequence[int], dtype: Any) -> Any
             places.append((np.arange(len(k)), np.arange(len(k))))
             continue
         # All of -n/2 .. n/2; where the grid holds no more than n points, +N/2 is -N/2.
-        size = min(2 * (n // 2) + 1, points)
+        size = 2 * (n // 2) + 1
+        size = points if points < size else size
         signed.append(size)
         places.append(tuple((sign * k + n // 2) % size for sign in (1, -1)))
     whole = jnp.zeros((*kernel.shape[:2], *signed), kernel.dtype)
@@ -139,5 +143,8 @@ def _signed_kernel(layer: SpectralConv, shape: Sequence[int], dtype: Any) -> Any
     return whole, tuple(signed)
 
 
-def _as_array(matrix: Any) -> np.ndarray:
-    return matrix[0] + 1j * matrix[1] if isinstance(matrix, tuple) else matrix
+def _as_array(matrix: Any) -> Any:
+    if not isinstance(matrix, tuple):
+        return matrix
+    real, imag = matrix
+    return real + 1j * imag if isinstance(real, np.ndarray) else lax.complex(real, imag)
