@@ -27,11 +27,11 @@ from jaxsci.experiments import (
     ScaledOperator,
     fit_operator,
     make_problem,
-    relative_l2,
     scaled_operator,
 )
 from jaxsci.gaussians import Gaussian
 from jaxsci.grids import Axis, Grid
+from jaxsci.metrics import relative_l2
 from jaxsci.operators.boundary import residuals
 
 RESULTS = Path(__file__).resolve().parent / "results"
