@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Array
 
 from jaxsci.errors import is_concrete
-from jaxsci.gaussians import Conditioned, DisjointRows, Gaussian, LowRank, null_projector
+from jaxsci.gaussians import Conditioned, DisjointRows, Gaussian, LowRank, null_projector, separates
 from jaxsci.precision import compensated_sum, matmul
 
 from ._certificate import RESULTS, Certificate
@@ -181,8 +181,10 @@ def _root(cov: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
 
 def _row_variances(cov: lx.AbstractLinearOperator, G: lx.AbstractLinearOperator) -> Array | None:
     """The diagonal of `G C G'` if that is all there is of it, at O(n); else `None`."""
-    if isinstance(cov, lx.DiagonalLinearOperator) and isinstance(G, DisjointRows):
-        return G.squared_mv(cov.diagonal)
+    if isinstance(G, DisjointRows) and separates(cov, G):
+        if isinstance(cov, lx.DiagonalLinearOperator):
+            return G.squared_mv(cov.diagonal)
+        return G.mv(cov.mv(G.flat_weights))
     if G.out_size() == 1:
         row = G.T.mv(jnp.ones((1,), G.in_structure().dtype))
         return jnp.sum(row * cov.mv(row))[None]

@@ -11,7 +11,14 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsci.conservation import LinearConstraint
-from jaxsci.gaussians import DisjointRows, Pushforward, SeparateRows, SparseRows
+from jaxsci.gaussians import (
+    DisjointRows,
+    PartRows,
+    Pushforward,
+    SeparateRows,
+    SparseRows,
+    WeightedSums,
+)
 from jaxsci.operators.boundary import BoundaryConditions, Values, eliminate, enforce
 
 # Rows that share points are made a matrix; of so many numbers at most.
@@ -50,9 +57,13 @@ class Faces:
         """`E' w`."""
         return self.free * vector + self.rows.T.mv(vector[self.at])
 
-    def push(self, cov: lx.AbstractLinearOperator) -> Pushforward:
-        """`E C E'`."""
-        return Pushforward(cov, self.free, jnp.asarray(self.at), self.rows)
+    def push(self, cov: lx.AbstractLinearOperator, earlier: list[np.ndarray | None]) -> Pushforward:
+        """`E C E'`, with the rows, as `owners`, on which `C` was conditioned."""
+        whole = all(
+            owner is not None and (owner[self.indices] == owner[self.indices[:, :1]]).all()
+            for owner in earlier
+        )
+        return Pushforward(cov, self.free, jnp.asarray(self.at), self.rows, whole)
 
     def pull_constraint(self, constraint: LinearConstraint) -> LinearConstraint:
         """The same of `v`: `G E v = b - G e`."""
@@ -67,22 +78,25 @@ class Faces:
         return eqx.tree_at(lambda law: (law.G, law.b), constraint, (rows, b))
 
     def _pull_rows(self, G: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
-        if isinstance(G, DisjointRows) and self._within(G):
+        if isinstance(G, DisjointRows) and _within(G, self.at, self.indices):
             return G.reweighted(self.pull(G.flat_weights))
         check_dense(G.out_size(), self.size)
         return lx.MatrixLinearOperator(jax.vmap(self.pull)(G.as_matrix()))
 
-    def _within(self, G: DisjointRows) -> bool:
-        """Whether every point that is made of others is in the same row as they are."""
-        with jax.ensure_compile_time_eval():
-            owner = np.asarray(G.spread(jnp.arange(G.rows)))
-        return bool((owner[self.at][:, None] == owner[self.indices]).all())
+    def owners(self, some: np.ndarray) -> np.ndarray | None:
+        """For each point the row of `E` at some dependent point that it is in, as `owners`."""
+        indices = self.indices[some]
+        if len(np.unique(indices)) < indices.size:
+            return None
+        owner = np.zeros(self.size, int)
+        owner[indices] = np.arange(1, len(indices) + 1)[:, None]
+        return owner
 
     def observed(self, some: np.ndarray) -> lx.AbstractLinearOperator:
         """The rows of `E` at some of the dependent points, a mask over `at`."""
         indices = self.indices[some]
         rows = SparseRows(indices, self.weights[some], self.size)
-        if len(np.unique(indices)) == indices.size:
+        if self.owners(some) is not None:
             return SeparateRows(rows)
         check_dense(len(indices), self.size)
         return lx.MatrixLinearOperator(rows.as_matrix())
@@ -106,6 +120,34 @@ def check_dense(rows: int, points: int) -> None:
             "to be one matrix, since they share points or the covariance is not diagonal: more "
             f"than {_LARGEST} numbers; `boundary_update='enforce'` needs no matrix"
         )
+
+
+def owners(G: lx.AbstractLinearOperator) -> np.ndarray | None:
+    """For each point the row that it is in, counted from 1; 0 in none. `None` if not known."""
+    part = G.operator if isinstance(G, PartRows) else G
+    if not isinstance(G, DisjointRows) or not isinstance(part, WeightedSums):
+        return None
+    with jax.ensure_compile_time_eval():
+        return np.asarray(G.spread(jnp.arange(1, G.rows + 1)))
+
+
+def _within(G: DisjointRows, at: np.ndarray, indices: np.ndarray) -> bool:
+    """Whether every point that is made of others is in the same row as they are."""
+    owner = owners(G)
+    return owner is not None and bool((owner[at][:, None] == owner[indices]).all())
+
+
+def enclosed(earlier: list[np.ndarray | None], owner: np.ndarray | None) -> bool:
+    """Whether no earlier row is cut: all of its points are in one row, or all in none."""
+    if owner is None:
+        return False
+    for rows in earlier:
+        if rows is None:
+            return False
+        pairs = np.unique(np.stack([rows, owner])[:, rows > 0], axis=1)
+        if len(np.unique(pairs[0])) < pairs.shape[1]:
+            return False
+    return True
 
 
 def _sizes(rows: lx.AbstractLinearOperator) -> Array:

@@ -18,13 +18,13 @@ from jaxsci.conservation import (
     project_inequality_with_certificate,
 )
 from jaxsci.errors import is_concrete, lookup
-from jaxsci.gaussians import Conditioned, Gaussian
+from jaxsci.gaussians import Conditioned, DisjointRows, EnclosingRows, Gaussian
 from jaxsci.operators.boundary import BoundaryConditions, Values, residuals
 from jaxsci.precision import matmul
 
 from ._balance import DiffusiveFlux
 from ._certificate import CONSTRAIN_RESULTS, JointCertificate
-from ._faces import Faces
+from ._faces import Faces, enclosed, owners
 from ._laws import Law, Laws, as_laws
 from ._nonlinear import NonlinearLaw, project_nonlinear
 from ._sentences import complaint
@@ -91,7 +91,7 @@ def impose(
         >>> import jax.numpy as jnp
         >>> from jaxsci.conservation import integral
         >>> from jaxsci.constraining import impose
-        >>> from jaxsci.gaussians import Conditioned, Gaussian
+        >>> from jaxsci.gaussians import Conditioned, DisjointRows, EnclosingRows, Gaussian
         >>> from jaxsci.grids import Grid
         >>> from jaxsci.operators.boundary import BoundaryConditions, Dirichlet
         >>> grid = Grid.uniform(x=(0.0, 1.0, 5))
@@ -226,21 +226,26 @@ def _joint(
 ) -> tuple[Gaussian, JointCertificate]:
     gaussian, result, faces = start, CONSTRAIN_RESULTS.successful, None
     zero = jnp.zeros((), start.mean.dtype)
-    unreachable = [zero]
+    unreachable: list[Array] = [zero]
+    earlier: list[np.ndarray | None] = []
     if conditions is not None:
         faces = Faces(conditions, values, shape, start.mean.dtype)
-        seen = _evidence(gaussian, faces, update)
+        seen, rows = _evidence(gaussian, faces, update)
         if seen is not None:
             gaussian, result, off = _condition(gaussian, seen, result)
-            unreachable = [jnp.max(jnp.abs(off))]
+            unreachable, earlier = [jnp.max(jnp.abs(off))], [rows]
     for law in laws:
         off = zero
         if isinstance(law, LinearConstraint):
+            rows = owners(law.G)
             law = law if faces is None else faces.pull_constraint(law)
+            if isinstance(law.G, DisjointRows) and enclosed(earlier, rows):
+                law = eqx.tree_at(lambda law: law.G, law, EnclosingRows(law.G))
             gaussian, result, off = _condition(gaussian, law, result)
+            earlier.append(rows)
         unreachable.append(off)
     if faces is not None:
-        gaussian = Gaussian(faces.enforce(gaussian.mean), faces.push(gaussian.cov))
+        gaussian = Gaussian(faces.enforce(gaussian.mean), faces.push(gaussian.cov, earlier))
     field = (start.size,) if given is None else given
     nonlinear = tuple(law for law in laws if isinstance(law, NonlinearLaw))
     if nonlinear:
@@ -296,21 +301,23 @@ def _unless(
     )
 
 
-def _evidence(gaussian: Gaussian, faces: Faces, update: str) -> LinearConstraint | None:
-    """What the prediction's values on the faces say of the free points."""
+def _evidence(
+    gaussian: Gaussian, faces: Faces, update: str
+) -> tuple[LinearConstraint | None, np.ndarray | None]:
+    """What the prediction's values on the faces say of the free points; the rows as `owners`."""
     learns = update == "condition"
     # Both ends of a circle were predicted: neither is dropped.
     some = np.ones(len(faces.at), bool) if learns else faces.periodic
     independent = isinstance(gaussian.cov, lx.DiagonalLinearOperator)
     if not some.any() and (independent or not (learns and faces.fixed.any())):
-        return None
+        return None, None
     if not independent:
-        return faces.exact(some, fixed=learns)
+        return faces.exact(some, fixed=learns), None
     # `u_i = (E v + e)_i` was predicted with its variance: an observation of `v` with noise.
     at, cov = faces.at[some], gaussian.cov
     assert isinstance(cov, lx.DiagonalLinearOperator)
     off = gaussian.mean[at] - faces.data[at]
-    return LinearConstraint(faces.observed(some), off, cov.diagonal[at])
+    return LinearConstraint(faces.observed(some), off, cov.diagonal[at]), faces.owners(some)
 
 
 def _condition(

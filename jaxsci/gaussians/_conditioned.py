@@ -9,6 +9,7 @@ from jaxsci.precision import matmul
 
 from ._disjoint import DisjointRows
 from ._register import register_covariance
+from ._selected import EnclosingRows
 
 
 class Conditioned(lx.AbstractLinearOperator):
@@ -81,11 +82,21 @@ register_covariance(Conditioned)
 def _(operator: Conditioned) -> Array:
     prior, rows, whiten = operator.prior, operator.rows, operator.whiten
     variance = lx.diagonal(prior)
-    if isinstance(prior, lx.DiagonalLinearOperator) and isinstance(rows, DisjointRows):
-        # Rows do not overlap: a point loses v_i^2 w_i^2 (S^-1)_jj to its own row j.
+    if isinstance(rows, DisjointRows) and separates(prior, rows):
+        # A point loses (C g_j)_i^2 (S^-1)_jj to its own row j, and the C g_j do not overlap.
         precision = whiten**2 if whiten.ndim == 1 else jnp.sum(whiten**2, axis=0)
-        lost = (variance * rows.flat_weights) ** 2 * rows.spread(precision)
+        lost = prior.mv(rows.flat_weights) ** 2 * rows.spread(precision)
     else:
         lost = jnp.sum(operator.root_gain() ** 2, axis=1)
     # Rounding may leave a variance that should be 0 at minus a few ulps.
     return jnp.maximum(variance - lost, 0)
+
+
+def separates(cov: lx.AbstractLinearOperator, rows: DisjointRows) -> bool:
+    """Whether the covariance has nothing between the points of two rows."""
+    independent = cov
+    while isinstance(independent, Conditioned):
+        independent = independent.prior
+    if not isinstance(independent, lx.DiagonalLinearOperator):
+        return False
+    return independent is cov or isinstance(rows, EnclosingRows)

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, Int
 
-from ._conditioned import Conditioned
+from ._conditioned import Conditioned, separates
+from ._disjoint import DisjointRows
 from ._low_rank import LowRank
 from ._register import register_covariance
 from ._selected import SparseRows
@@ -25,6 +26,7 @@ class Pushforward(lx.AbstractLinearOperator):
     - `free`: 1 at the free points and 0 at the rest, shape `(n,)`.
     - `at`: the flat indices of the dependent points, shape `(k,)`.
     - `rows`: what makes them, with weight on free points only.
+    - `whole`: whether no row is cut by one that the prior was conditioned on; variances cost less.
 
     The density of a Gaussian with this covariance is that of its free points (made dense where the
     prior's are not independent); it is `-inf`
@@ -35,6 +37,7 @@ class Pushforward(lx.AbstractLinearOperator):
     free: Float[Array, " n"]
     at: Int[Array, " k"]
     rows: SparseRows
+    whole: bool = eqx.field(static=True, default=False)
 
     def map(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         """`E u`."""
@@ -67,10 +70,14 @@ register_covariance(Pushforward)
 @lx.diagonal.register(Pushforward)
 def _(operator: Pushforward) -> Array:
     variance = operator.free * lx.diagonal(operator.prior)
-    return variance.at[operator.at].set(_row_variances(operator.rows, operator.prior))
+    return variance.at[operator.at].set(
+        _row_variances(operator.rows, operator.prior, operator.whole)
+    )
 
 
-def _row_variances(rows: SparseRows, cov: lx.AbstractLinearOperator) -> Float[Array, " k"]:
+def _row_variances(
+    rows: SparseRows, cov: lx.AbstractLinearOperator, whole: bool
+) -> Float[Array, " k"]:
     """The diagonal of `rows cov rows'`."""
     if isinstance(cov, lx.DiagonalLinearOperator):
         return rows.squared_mv(cov.diagonal)
@@ -78,25 +85,23 @@ def _row_variances(rows: SparseRows, cov: lx.AbstractLinearOperator) -> Float[Ar
         parts = jax.vmap(rows.mv, in_axes=1, out_axes=1)(cov.factor)
         return rows.squared_mv(cov.diag) + jnp.sum(parts**2, axis=1)
     if isinstance(cov, Conditioned):
-        whiten = jnp.diag(cov.whiten) if cov.whiten.ndim == 1 else cov.whiten
+        whiten = cov.whiten
+        if whole and isinstance(cov.rows, DisjointRows) and separates(cov.prior, cov.rows):
+            precision = whiten**2 if whiten.ndim == 1 else jnp.sum(whiten**2, axis=0)
+            part = rows.mv(cov.prior.mv(cov.rows.flat_weights))
+            lost = part**2 * cov.rows.spread(precision)[rows.indices[:, 0]]
+        else:
+            # One column of the gain at a time: all of them together are as large as n k.
+            whiten = jnp.diag(whiten) if whiten.ndim == 1 else whiten
+            parts = jax.lax.map(lambda w: rows.mv(cov.prior.mv(cov.rows.T.mv(w))), whiten)
+            lost = jnp.sum(parts**2, axis=0)
+        return jnp.maximum(_row_variances(rows, cov.prior, whole) - lost, 0)
 
-        def lost(weights: Array) -> Array:
-            return rows.mv(cov.prior.mv(cov.rows.T.mv(weights)))
-
-        # One column of the gain at a time: all of them together are as large as n k.
-        parts = jax.lax.map(lost, whiten)
-        left = _row_variances(rows, cov.prior) - jnp.sum(parts**2, axis=0)
-        return jnp.maximum(left, 0)
-
-    def variance(unit: Array) -> Array:
-        row = rows.T.mv(unit)
+    def variance(j: Array) -> Array:
+        row = rows.T.mv(jax.nn.one_hot(j, rows.out_size(), dtype=rows.weights.dtype))
         return row @ cov.mv(row)
 
-    count = rows.out_size()
-    each = jax.lax.map(
-        lambda j: variance(jax.nn.one_hot(j, count, dtype=rows.weights.dtype)), jnp.arange(count)
-    )
-    return jnp.maximum(each, 0)
+    return jnp.maximum(jax.lax.map(variance, jnp.arange(rows.out_size())), 0)
 
 
 def alone(operator: lx.AbstractLinearOperator, free: Array) -> lx.AbstractLinearOperator | None:

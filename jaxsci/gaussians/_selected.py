@@ -161,3 +161,36 @@ class PartRows(DisjointRows):
     def _embed(self, part: Array) -> Array:
         zeros = jnp.zeros((self.size,), part.dtype)
         return zeros.at[self.start : self.start + self.operator.in_size()].set(part)
+
+
+class EnclosingRows(DisjointRows):
+    """Rows none of which cuts a row that the covariance was conditioned on before.
+
+    As integrals over space, at each time, do not cut the stencils at the walls. A covariance of
+    independent points conditioned on such rows has nothing between two of them, so that all that
+    conditioning needs of it costs one product. That it is so is for the caller to know.
+
+    **Arguments:** `inner`: the rows.
+    """
+
+    inner: DisjointRows
+
+    @property
+    def rows(self) -> int:
+        return self.inner.rows
+
+    @property
+    def flat_weights(self) -> Float[Array, " n"]:
+        return self.inner.flat_weights
+
+    def group(self, field: Float[Array, " n"]) -> Float[Array, "k p"]:
+        return self.inner.group(field)
+
+    def spread(self, values: Float[Array, " k"]) -> Float[Array, " n"]:
+        return self.inner.spread(values)
+
+    def reweighted(self, weights: Float[Array, " n"]) -> "EnclosingRows":
+        return EnclosingRows(self.inner.reweighted(weights))
+
+    def in_structure(self) -> jax.ShapeDtypeStruct:
+        return self.inner.in_structure()

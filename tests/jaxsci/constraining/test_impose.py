@@ -16,7 +16,7 @@ from jaxsci.constraining import (
     impose,
     impose_with_certificate,
 )
-from jaxsci.gaussians import Gaussian
+from jaxsci.gaussians import Gaussian, WeightedSums
 from jaxsci.grids import Grid
 from jaxsci.operators.boundary import (
     BoundaryConditions,
@@ -359,3 +359,39 @@ def test_nan_has_a_result():
         prior, conservation=LinearConstraint(jnp.ones(2, prior.mean.dtype), 1.0)
     )
     assert certificate.result == CONSTRAIN_RESULTS.non_finite
+
+
+def test_several_laws_of_several_channels():
+    """Mass and first moment of one channel, mass of half of the other: rows within rows."""
+    with jax.enable_x64(True):
+        grid = _grid()
+        conditions = BoundaryConditions.on(
+            grid, {("x", "low"): Neumann(0.2, order=1), ("x", "high"): Neumann(0.1, order=3)}
+        )
+        x = jnp.broadcast_to(grid.axis("x").points, SHAPE)
+        mass = integral(grid, jnp.array([1.0, 2.0, 0.5]), over="x")
+        weights = WeightedSums(mass.G.weights * x, (1,))
+        moment = LinearConstraint(weights, jnp.array([0.5, 0.8, 0.1]))
+        half = integral(grid, jnp.zeros(3), over="x", domain={"x": (0.5, 1.0)})
+        prior = _gaussian("diagonal", 2 * grid.size)
+        updated, certificate = impose_with_certificate(
+            prior,
+            conservation={0: [mass, moment], 1: half},
+            boundary=conditions,
+            shape=(2, *SHAPE),
+        )
+        B, g = _rows(conditions, SHAPE)
+        zero = np.zeros((3, grid.size))
+        A = np.concatenate(
+            [
+                np.kron(np.eye(2), B),
+                *(np.hstack([np.asarray(law.G.as_matrix()), zero]) for law in (mass, moment)),
+                np.hstack([zero, np.asarray(half.G.as_matrix())]),
+            ]
+        )
+        y = np.concatenate([g, g, mass.b, moment.b, half.b])
+        mean, cov = _dense(np.asarray(prior.mean), np.diag(prior.cov.diagonal), A, y)
+        np.testing.assert_allclose(updated.mean, mean, atol=1e-10)
+        np.testing.assert_allclose(updated.marginal_var, np.diagonal(cov), atol=1e-11)
+        np.testing.assert_allclose(updated.cov.as_matrix(), cov, atol=1e-11)
+        assert certificate.holds
