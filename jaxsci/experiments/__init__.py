@@ -49,7 +49,6 @@ from ._slam_settings import SlamSettings as SlamSettings
 from ._uncertainty_evaluation import UPDATES as UPDATES
 from ._uncertainty_evaluation import Moments as Moments
 from ._uncertainty_evaluation import predict_moments as predict_moments
-from ._uncertainty_evaluation import time_slices as time_slices
 from ._uncertainty_evaluation import uncertainty_scores as uncertainty_scores
 from ._uncertainty_models import UNCERTAINTIES as UNCERTAINTIES
 from ._uncertainty_problem import DOMAINS as DOMAINS

@@ -6,13 +6,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-import lineax as lx
 from jax import lax
 from jaxtyping import Array, Float, PRNGKeyArray
 
 from jaxsci.conservation import LinearConstraint, condition, integral
 from jaxsci.equations.families import Sample
-from jaxsci.gaussians import Gaussian, LowRank
+from jaxsci.gaussians import Gaussian, blocks
 from jaxsci.grids import Grid
 from jaxsci.metrics import (
     calibration_curve,
@@ -61,24 +60,6 @@ class Moments(eqx.Module):
     residual: dict[str, Array]
 
 
-def time_slices(gaussian: Gaussian, times: int) -> Gaussian:
-    """The Gaussians of single times, as a batch; covariances between times are left out.
-
-    **Arguments:** `gaussian`: over `(times, points)`, flattened, with a diagonal or low-rank
-    covariance; `times`: how many.
-    """
-    mean, cov = gaussian.mean.reshape(times, -1), gaussian.cov
-    if isinstance(cov, lx.DiagonalLinearOperator):
-        return jax.vmap(Gaussian.diagonal)(mean, cov.diagonal.reshape(mean.shape))
-    if isinstance(cov, LowRank):
-        factor = cov.factor.reshape(*mean.shape, -1)
-        return jax.vmap(Gaussian.low_rank)(mean, cov.diag.reshape(mean.shape), factor)
-    raise TypeError(
-        "`time_slices(gaussian)`: expected a diagonal or low-rank covariance, got "
-        f"{type(cov).__name__}"
-    )
-
-
 @eqx.filter_jit
 def predict_moments(
     surrogate: Callable[..., Gaussian],
@@ -106,7 +87,7 @@ def predict_moments(
     def function(arguments: tuple[Array, Array, PRNGKeyArray]) -> dict[str, Any]:
         inputs, b, key = arguments
         gaussian = surrogate(inputs, key=key)
-        return jax.vmap(slice_updates)(time_slices(gaussian, times), b)
+        return jax.vmap(slice_updates)(blocks(gaussian, times), b)
 
     keys = jax.random.split(key, len(masses))
     found = lax.map(function, (batch.inputs, masses, keys), batch_size=8)

@@ -119,18 +119,6 @@ def run_uncertainty(
         progress is not None,
     )
     table: dict[str, dict[str, Rows]] = {domain: {} for domain in made.tests}
-    factors, training, notes = {}, {}, {}
-    for method in settings.methods:
-        say(f"{method}: {(UNCERTAINTIES[method].__doc__ or '').rstrip('.')}")
-        try:
-            trained = UNCERTAINTIES[method](recipe)
-        except NonFiniteLoss as stop:
-            notes[method] = f"diverged in epoch {stop.epoch}"
-            continue
-        training[method] = {"parameters": trained.parameters, "seconds": trained.seconds}
-        rows, factors[method] = _evaluate(trained.surrogate, made, settings)
-        for domain in table:
-            table[domain][method] = rows[domain]
     files = {
         "results": folder / "results.json",
         "table": folder / "table.md",
@@ -144,11 +132,23 @@ def run_uncertainty(
         {"name": settings.budget, **chosen, **dataclasses.asdict(budget)},
         settings.seed,
         table,
-        factors,
-        training,
-        notes,
-        {name: str(path) for name, path in files.items()},
+        factors={},
+        training={},
+        notes={},
+        files={name: str(path) for name, path in files.items()},
     )
+    for method in settings.methods:
+        say(f"{method}: {(UNCERTAINTIES[method].__doc__ or '').rstrip('.')}")
+        try:
+            trained = UNCERTAINTIES[method](recipe)
+        except NonFiniteLoss as stop:
+            result.notes[method] = f"diverged in epoch {stop.epoch}"
+            continue
+        result.training[method] = {"parameters": trained.parameters, "seconds": trained.seconds}
+        rows, result.factors[method] = _evaluate(trained.surrogate, made, settings)
+        for domain in table:
+            table[domain][method] = rows[domain]
+        _write(result, files)  # what there is, if it is stopped
     _write(result, files)
     return result
 

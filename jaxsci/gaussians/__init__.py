@@ -1,5 +1,6 @@
 """Multivariate Gaussians whose covariance keeps its structure."""
 
+from ._blocks import blocks as blocks
 from ._conditioned import Conditioned as Conditioned
 from ._conditioned import separates as separates
 from ._disjoint import DisjointRows as DisjointRows

@@ -10,7 +10,6 @@ import pytest
 from scipy import stats
 
 from jaxsci.cli import main
-from jaxsci.conservation import LinearConstraint, condition
 from jaxsci.equations import EQUATIONS
 from jaxsci.experiments import (
     DOMAINS,
@@ -23,7 +22,6 @@ from jaxsci.experiments import (
     make_uncertainty_problem,
     predict_moments,
     run_uncertainty,
-    time_slices,
     uncertainty_scores,
 )
 from jaxsci.gaussians import Gaussian
@@ -82,7 +80,6 @@ def random_gaussian(kind, times=3, points=5):
 @pytest.mark.parametrize("kind", ["diagonal", "low rank"])
 def test_updates_by_time_against_the_dense_formula(kind, x64):
     whole, made = random_gaussian(kind), make_uncertainty_problem("stefan", 2, 2, points=5, steps=3)
-    slices = time_slices(whole, 3)
     cov = np.asarray(whole.cov.as_matrix())
     weights = np.asarray(made.grid.spatial.weights(), np.float64)
     b = np.asarray(made.masses["in"], np.float64)
@@ -96,10 +93,8 @@ def test_updates_by_time_against_the_dense_formula(kind, x64):
     )
     for time in range(3):
         at = slice(5 * time, 5 * time + 5)
-        one = jax.tree.map(lambda leaf, time=time: leaf[time], slices)
-        np.testing.assert_allclose(one.cov.as_matrix(), cov[at, at], atol=1e-13)
-        blocks = {"with covariance": cov[at, at], "ProbConserv": np.diag(np.diag(cov[at, at]))}
-        for update, C in blocks.items():
+        updates = {"with covariance": cov[at, at], "ProbConserv": np.diag(np.diag(cov[at, at]))}
+        for update, C in updates.items():
             gain = C @ weights / (weights @ C @ weights)
             mean = np.asarray(whole.mean)[at]
             moved = mean - gain * (weights @ mean - b[1, time])
@@ -110,9 +105,6 @@ def test_updates_by_time_against_the_dense_formula(kind, x64):
         np.testing.assert_allclose(found.mean["none"][1, time], np.asarray(whole.mean)[at])
         off = weights @ np.asarray(whole.mean)[at] - b[1, time]
         np.testing.assert_allclose(found.residual["none"][1, time], off, atol=1e-13)
-    dense = Gaussian.dense(whole.mean, (cov + cov.T) / 2)
-    with pytest.raises(TypeError, match="diagonal or low-rank covariance, got Conditioned"):
-        time_slices(condition(dense, LinearConstraint(jnp.ones(15), 0.0)), 3)
 
 
 def test_scores_against_numpy(x64):

@@ -11,7 +11,7 @@ import pytest
 import scipy.stats
 
 from jaxsci.conservation import LinearConstraint, condition, curvature, integral
-from jaxsci.gaussians import Conditioned, Gaussian, Kronecker, LowRank
+from jaxsci.gaussians import Conditioned, Gaussian, Kronecker, LowRank, blocks
 from jaxsci.grids import Grid
 
 GRID = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, 4))
@@ -198,6 +198,20 @@ def test_samples_satisfy_exact_observations_to_rounding(make, dtype):
     assert np.all(error <= 12 * np.finfo(dtype).eps * size)
 
 
+@pytest.mark.parametrize("make", [*REGULAR.values(), *EXACT.values()])
+def test_blocks_are_the_diagonal_blocks(make, dtype):
+    gaussian = make(dtype)
+    cov = np.asarray(PARTS(gaussian, gaussian.mean)[0], np.float64)
+    batch = jax.jit(lambda g: blocks(g, 3))(gaussian)
+    for i in range(3):
+        one, at = jax.tree.map(lambda leaf, i=i: leaf[i], batch), slice(4 * i, 4 * i + 4)
+        np.testing.assert_array_equal(one.mean, gaussian.mean[at])
+        found = np.asarray(one.cov.as_matrix(), np.float64)
+        np.testing.assert_allclose(found, cov[at, at], rtol=0, atol=20 * _tolerance(dtype))
+    structured = isinstance(gaussian.cov, lx.DiagonalLinearOperator | LowRank)
+    assert isinstance(batch.cov, type(gaussian.cov) if structured else lx.MatrixLinearOperator)
+
+
 SCALED = {
     name: REGULAR[name]
     for name in ("diagonal", "low rank", "dense", "kronecker", "conditioned diagonal")
@@ -358,6 +372,7 @@ BAD = [
     (lambda: _diagonal(np.float32).marginal([1, 1]), ValueError, "different indices"),
     (lambda: _diagonal(np.float32).marginal([0.5]), ValueError, "integers or a mask"),
     (lambda: _diagonal(np.float32).marginal(np.ones(3, bool)), ValueError, "a mask of shape"),
+    (lambda: blocks(_diagonal(np.float32), 5), ValueError, "a divisor of the 12 points.*got 5"),
     (lambda: _diagonal(np.float32).scale_cov(0.0), ValueError, "positive finite number, got 0"),
     (
         lambda: _diagonal(np.float32).scale_cov(np.inf),

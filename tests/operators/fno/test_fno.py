@@ -11,7 +11,7 @@ from jax.flatten_util import ravel_pytree
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from jax.test_util import check_grads
 
-from jaxsci.operators.fno import FNO
+from jaxsci.operators.fno import FNO, neuraloperator_weights
 from jaxsci.operators.spectral import Fourier, Sine, SpectralConv
 from jaxsci.precision import Policy
 
@@ -100,6 +100,12 @@ def products_of(lowered):
 @eqx.filter_jit
 def dropped(model, x, key):
     return model(x, key=key)
+
+
+def test_dropout_has_no_weights():
+    plain, dropping = make(1, 1, 4, 6, layers=2), make(1, 1, 4, 6, layers=2, dropout=0.25)
+    names = neuraloperator_weights(plain).keys()
+    assert neuraloperator_weights(dropping).keys() == names
 
 
 def test_dropout_is_a_mask_of_channels_and_keeps_the_mean(x64):
