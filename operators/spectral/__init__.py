@@ -2,6 +2,7 @@
 
 from ._basis import AbstractSpectralBasis as AbstractSpectralBasis
 from ._basis import Fourier as Fourier
+from ._channels import PRIMITIVES as PRIMITIVES
 from ._channels import mix_channels as mix_channels
 from ._channels import per_channel as per_channel
 from ._chebyshev import ChebyshevShen as ChebyshevShen

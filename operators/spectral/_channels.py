@@ -129,3 +129,6 @@ mlir.register_lowering(_spread_p, mlir.lower_fun(_spread, multiple_results=False
 ad.primitive_jvps[_spread_p] = _spread_jvp
 ad.primitive_transposes[_spread_p] = _spread_transpose
 batching.primitive_batchers[_spread_p] = _spread_batch
+
+PRIMITIVES = {_mix_p: _mix, _spread_p: _spread}
+"""The primitives of this library, and the functions of JAX that define them."""

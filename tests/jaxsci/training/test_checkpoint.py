@@ -1,6 +1,7 @@
 """A killed and resumed run ends as if nothing had happened; a wrong checkpoint is refused."""
 
 import csv
+import hashlib
 import io
 import json
 import random
@@ -205,8 +206,8 @@ def test_another_installation_warns(tmp_path):
     path = tmp_path / "checkpoint.eqx"
     content = path.read_bytes().split(b"\n", 2)[2]
     content = content.replace(f'"jax": "{jax.__version__}"'.encode(), b'"jax": "0.0.1"')
-    digest = _checkpoint.hashlib.sha256(content).hexdigest().encode()
-    path.write_bytes(b"\n".join([_checkpoint._FORMAT, digest, content]))
+    digest = hashlib.sha256(content).hexdigest().encode()
+    path.write_bytes(b"\n".join([_checkpoint._KIND.encode(), digest, content]))
     with pytest.warns(UserWarning, match="jax was 0.0.1"):
         small(tmp_path, epochs=3)
 

@@ -1,0 +1,65 @@
+"""ONNX exports, run by onnxruntime: the numbers of the live model for batches of any size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxsci.export import export_onnx
+from jaxsci.operators.fno import FNO
+
+REASON = "needs jaxsci[export]"
+pytest.importorskip("jax2onnx", reason=REASON)
+onnxruntime = pytest.importorskip("onnxruntime", reason=REASON)
+
+
+def run(content, *args):
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    names = [given.name for given in session.get_inputs()]
+    inputs = dict(zip(names, map(np.asarray, jax.tree.leaves(args)), strict=True))
+    return session.run(None, inputs), names
+
+
+NAMES = ("fno", "default", "lifted", "adapted", "boon", "default-plane", "circle")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_same_numbers(name, case_of, relative):
+    case = case_of(name)
+    content = export_onnx(None, case.model, case.args)
+    for size in (1, 5):
+        args = case.batch(size, *case.sizes[0][1:])
+        (found,), _ = run(content, *args)
+        assert relative(found, jax.vmap(case.model)(*args)) <= 1e-5
+
+
+def test_names_and_file(tmp_path, case_of):
+    case = case_of("default")
+    path = tmp_path / "model.onnx"
+    assert export_onnx(path, case.model, case.args) == path.read_bytes()
+    args = case.batch(2, 32)
+    found, names = run(path.read_bytes(), *args)
+    assert names == ["x0", "x1_x_high"] and found[0].shape == (2, 1, 32)
+    # The grid is part of the file.
+    with pytest.raises(Exception, match="index: 2 Got: 48 Expected: 32"):
+        run(path.read_bytes(), *case.batch(2, 48))
+
+
+def test_padded_norm_and_factors(relative):
+    model = FNO(
+        2, 3, (6, 5), width=8, layers=2, padding=0.1, norm="group", factorization="cp",
+        key=jax.random.key(0),
+    )  # fmt: skip
+    x = jax.random.normal(jax.random.key(1), (4, 2, 20, 24))
+    (found,), _ = run(export_onnx(None, model, (x[0],)), x)
+    assert relative(found, jax.vmap(model)(x)) <= 1e-5
+
+
+def test_refusals():
+    def eigenvalues(x):
+        return jnp.linalg.eigvals(x).imag
+
+    with pytest.raises(ValueError, match="jax2onnx does not convert this model.*export_stablehlo"):
+        export_onnx(None, eigenvalues, (jnp.ones((3, 3)),))
+    with pytest.raises(ValueError, match="12 modes of Fourier"):
+        export_onnx(None, FNO(1, 1, 12, width=8, key=jax.random.key(0)), (jnp.ones((1, 8)),))
