@@ -1,4 +1,4 @@
-"""The same in a folder of orbax, for arrays that are divided among devices or hosts."""
+"""The same in a folder of orbax, for arrays that are divided among devices."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
