@@ -39,7 +39,7 @@ def save_checkpoint(
     - `args`: of one call of the model, of which shapes and dtypes are kept: for an export.
     - `about`: what else to keep, as JSON: the experiment, its scores.
     - `format`: `"orbax"` writes the arrays with orbax (`pip install 'jaxsci[orbax]'`), for models
-        that are divided among devices or hosts.
+        that are divided among devices.
 
     **Raises:** `TypeError` if `about` is no JSON; `ImportError` without orbax.
 

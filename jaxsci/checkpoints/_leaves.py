@@ -13,12 +13,11 @@ from jaxtyping import PyTree
 def signature(tree: PyTree) -> dict[str, str]:
     """The path, dtype and shape of each leaf.
 
-        !!! example
-            >>> import jax.numpy as jnp
-    import numpy as np
-            >>> from jaxsci.checkpoints import signature
-            >>> signature({"bias": jnp.zeros(3)})
-            {"['bias']": 'float32[3]'}
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.checkpoints import signature
+        >>> signature({"bias": jnp.zeros(3)})
+        {"['bias']": 'float32[3]'}
     """
     return {
         jax.tree_util.keystr(path): f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"

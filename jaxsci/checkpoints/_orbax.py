@@ -1,4 +1,4 @@
-"""The same in a folder of orbax, for arrays that are divided among devices or hosts."""
+"""The same in a folder of orbax, for arrays that are divided among devices."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,11 +9,11 @@ import jax
 from ._files import write_file
 from ._leaves import dressed, without_keys
 
-ABOUT, _ARRAYS = "model.jaxsci", "arrays"
+ABOUT, _ARRAYS = "about.jaxsci", "arrays"
 
 
 def write_orbax(path: Path, header: Mapping[str, Any], arrays: Sequence[Any]) -> None:
-    """`path/model.jaxsci` with the description, `path/arrays` with the arrays."""
+    """`path/about.jaxsci` with the description, `path/arrays` with the arrays."""
     with _orbax().StandardCheckpointer() as checkpointer:
         checkpointer.save(path.absolute() / _ARRAYS, _named(without_keys(list(arrays))), force=True)
     write_file(path / ABOUT, "jaxsci model 1", header, [])

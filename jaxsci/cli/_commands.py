@@ -119,6 +119,21 @@ COMMANDS = {
         settings="ConstrainSettings",
         function="constrain_file",
     ),
+    "export": Command(
+        summary="write a trained model as StableHLO or ONNX",
+        description=(
+            "Export a model that was saved (a .jaxsci file, or the folder of a run with operators) "
+            "as one file that runs without this library: StableHLO for JAX on CPU, CUDA and TPU, "
+            "with any batch and grid, or ONNX for one grid. The file is compared with the live "
+            "model. Needs jaxsci[export]."
+        ),
+        examples=(
+            "jaxsci export runs/stokes-quick --model boon",
+            "jaxsci export model.jaxsci --output model.onnx --json",
+        ),
+        settings="ExportSettings",
+        function="export_file",
+    ),
     "slam": Command(
         summary="find the most likely poses of the pose graph in FILE",
         description=(

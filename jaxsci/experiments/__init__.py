@@ -5,6 +5,10 @@ from ._constrain import constrain_arrays as constrain_arrays
 from ._constrain import constrain_file as constrain_file
 from ._constrain_report import ConstrainReport as ConstrainReport
 from ._constrain_settings import ConstrainSettings as ConstrainSettings
+from ._export import ExportResult as ExportResult
+from ._export import export_file as export_file
+from ._export import find_checkpoint as find_checkpoint
+from ._export_settings import ExportSettings as ExportSettings
 from ._operators_baselines import PODRidge as PODRidge
 from ._operators_baselines import fit_pod_ridge as fit_pod_ridge
 from ._operators_evaluation import SCORES as SCORES

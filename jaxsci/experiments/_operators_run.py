@@ -10,9 +10,11 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxsci.checkpoints import save_checkpoint
 from jaxsci.operators.constrained import RECIPES
 from jaxsci.training import NonFiniteLoss
 
+from ._export import MODELS
 from ._operators_baselines import fit_pod_ridge
 from ._operators_evaluation import score_operator, score_predictions
 from ._operators_figures import draw_operator_figures
@@ -55,8 +57,8 @@ def run_operators(
 
     Beside them stand the mean of the training outputs and POD + ridge regression
     ([`jaxsci.experiments.PODRidge`][]). Writes into `settings.folder`: `results.json`, `table.md`,
-    `table.csv`, figures, and for each model and seed a checkpoint, with which a run that was
-    stopped goes on.
+    `table.csv`, figures, and for each model and seed the model itself (see `jaxsci export`) and a
+    checkpoint, with which a run that was stopped goes on.
 
     **Arguments:**
 
@@ -108,6 +110,7 @@ def run_operators(
             parameters = trained.parameters
             finished.append(seed)
             models.setdefault(name, trained.operator)
+            _save(trained.operator, problem, folder / MODELS / f"{name}-{seed}.jaxsci", settings)
             scores.append(
                 scores_of(trained.operator, problem)
                 | {"seconds_per_epoch": trained.seconds_per_epoch}
@@ -129,6 +132,15 @@ def run_operators(
     )
     _write(result, files)
     return result
+
+
+def _save(operator: ScaledOperator, problem: Problem, path: Path, settings: Any) -> None:
+    """The model as a file of its own, for use elsewhere: `jaxsci export`."""
+    one = jax.tree.map(lambda leaf: leaf[0], problem.test)
+    path.parent.mkdir(exist_ok=True)
+    about = {"experiment": settings.experiment, "hard": settings.hard, "budget": settings.budget}
+    args = (one.inputs, one.values) if one.values else (one.inputs,)
+    save_checkpoint(path, operator, args=args, about=about)
 
 
 def baseline_rows(problem: Problem) -> dict[str, OperatorRow]:

@@ -87,7 +87,13 @@ def export_onnx(
 
 
 def input_names(args: Sequence[Any]) -> list[str]:
-    """What the inputs of an ONNX file are called, in their order."""
+    """What the inputs of an ONNX file are called, in their order.
+
+    !!! example
+        >>> from jaxsci.export import input_names
+        >>> input_names((1.0, {("x", "low"): 2.0}))
+        ['x0', 'x1_x_low']
+    """
     named = jax.tree_util.tree_flatten_with_path(plain(tuple(args)))[0]
     return [
         "_".join(

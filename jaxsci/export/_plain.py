@@ -11,6 +11,11 @@ def plain(tree: Any) -> Any:
 
     Keys that are tuples become one string, `("x", "low")` is `"x_low"`; a node of another kind (a
     Gaussian, say) becomes a dictionary of its arrays, by path: `{"mean": .., "cov.diagonal": ..}`.
+
+    !!! example
+        >>> from jaxsci.export import plain
+        >>> plain((1.0, {("x", "low"): 2.0}))
+        (1.0, {'x_low': 2.0})
     """
     if isinstance(tree, dict):
         return {_word(key): plain(inner) for key, inner in tree.items()}

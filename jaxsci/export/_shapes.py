@@ -21,27 +21,26 @@ def operator_arguments(
 ) -> tuple[tuple[Any, ...], tuple[Any, ...]]:
     """Arguments and shapes of an operator on fields, for [`jaxsci.export.export_stablehlo`][].
 
-        Every axis of the conditions stays open under its name, in `x` and in values on the faces.
+    Every axis of the conditions stays open under its name, in `x` and in values on the faces.
 
-        **Arguments:**
+    **Arguments:**
 
-        - `conditions`: those of the operator, whose axes are those of `x`.
-        - `x`: one sample, `(C, N_1, .., N_d)`.
-        - `values`: by face, as the operator is called; `None` for one that takes none.
+    - `conditions`: those of the operator, whose axes are those of `x`.
+    - `x`: one sample, `(C, N_1, .., N_d)`.
+    - `values`: by face, as the operator is called; `None` for one that takes none.
 
-        **Returns:** `(x, values)` and their shapes as strings, or both without the values.
+    **Returns:** `(x, values)` and their shapes as strings, or both without the values.
 
-        **Raises:** `ValueError` where `x` has other axes.
+    **Raises:** `ValueError` where `x` has other axes.
 
-        !!! example
-            >>> import jax.numpy as jnp
-            >>> from jaxsci.export import operator_arguments
-            >>> from jaxsci.errors import lookup
-    from jaxsci.operators.boundary import BoundaryConditions, Dirichlet
-            >>> wall = BoundaryConditions(("t", "x"), {("x", "low"): Dirichlet()})
-            >>> x, g = jnp.zeros((1, 16, 64)), jnp.zeros((1, 16))
-            >>> operator_arguments(wall, x, {("x", "low"): g})[1]
-            ('_, t, x', {('x', 'low'): '_, t'})
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.export import operator_arguments
+        >>> from jaxsci.operators.boundary import BoundaryConditions, Dirichlet
+        >>> wall = BoundaryConditions(("t", "x"), {("x", "low"): Dirichlet()})
+        >>> x, g = jnp.zeros((1, 16, 64)), jnp.zeros((1, 16))
+        >>> operator_arguments(wall, x, {("x", "low"): g})[1]
+        ('_, t, x', {('x', 'low'): '_, t'})
     """
     axes, shape = conditions.axes, jax.numpy.shape(x)
     if len(shape) != 1 + len(axes):

@@ -16,16 +16,15 @@ from jaxsci.operators.spectral import AbstractSpectralBasis, Fourier
 def append_coordinates(x: Array, bases: Sequence[AbstractSpectralBasis] | None = None) -> Array:
     """`x` of shape `(channels, N1, .., Nd)` with `d` channels more: the coordinates of its points.
 
-        In the order of the axes, in [0, 1], as each basis has its points: `j / N` for Fourier, the
-        default.
+    In the order of the axes, in [0, 1], as each basis has its points: `j / N` for Fourier, the
+    default.
 
-        !!! example
-            >>> import jax.numpy as jnp
-    import numpy as np
-            >>> from jaxsci.operators.layers import append_coordinates
-            >>> append_coordinates(jnp.zeros((1, 4)))
-            Array([[0.  , 0.  , 0.  , 0.  ],
-                   [0.  , 0.25, 0.5 , 0.75]], dtype=float32)
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.operators.layers import append_coordinates
+        >>> append_coordinates(jnp.zeros((1, 4)))
+        Array([[0.  , 0.  , 0.  , 0.  ],
+               [0.  , 0.25, 0.5 , 0.75]], dtype=float32)
     """
     axes = x.ndim - 1
     bases = (Fourier(),) * axes if bases is None else bases
@@ -92,12 +91,11 @@ def _rounded_ratio(ratio: Fraction, points: Any) -> Any:
 def pad(x: Array, width: Sequence[int]) -> Array:
     """Zeros on both sides of each axis but the first.
 
-        !!! example
-            >>> import jax.numpy as jnp
-    import numpy as np
-            >>> from jaxsci.operators.layers import crop, pad
-            >>> pad(jnp.ones((1, 2)), (1,)), crop(pad(jnp.ones((1, 2)), (1,)), (1,))
-            (Array([[0., 1., 1., 0.]], dtype=float32), Array([[1., 1.]], dtype=float32))
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.operators.layers import crop, pad
+        >>> pad(jnp.ones((1, 2)), (1,)), crop(pad(jnp.ones((1, 2)), (1,)), (1,))
+        (Array([[0., 1., 1., 0.]], dtype=float32), Array([[1., 1.]], dtype=float32))
     """
     return jnp.pad(x, [(0, 0), *((n, n) for n in width)]) if any(width) else x
 

@@ -82,6 +82,19 @@ def test_same_again(name, format, tmp_path):
     same(load_checkpoint(tmp_path / "model", like=model), model)
 
 
+@pytest.mark.multidevice
+@pytest.mark.parametrize("format", FORMATS)
+def test_divided_as_like_is(format, tmp_path):
+    if format == "orbax":
+        pytest.importorskip("orbax.checkpoint", reason="needs jaxsci[orbax]")
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("rows",))
+    parted = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("rows"))
+    model = {"a": jax.device_put(jnp.arange(8.0), parted)}
+    save_checkpoint(tmp_path / "model", model, format=format)
+    found = load_checkpoint(tmp_path / "model", like=jax.tree.map(jnp.zeros_like, model))["a"]
+    assert found.tolist() == list(range(8)) and found.sharding.is_equivalent_to(parted, 1)
+
+
 def test_takes_the_numbers_of_the_file(tmp_path):
     model, other = operator(seed=3), operator(seed=4)
     save_checkpoint(tmp_path / "model", model)
