@@ -9,6 +9,7 @@ import pytest
 import jaxsci
 from jaxsci.conservation import integral
 from jaxsci.constraining import constrain
+from jaxsci.export import export_stablehlo
 from jaxsci.gaussians import Gaussian
 from jaxsci.grids import Grid
 from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann
@@ -147,3 +148,26 @@ def test_bad_input(model, change, error, match):
 def test_a_mean_without_variance():
     with pytest.raises(ValueError, match="expected a variance"):
         constrain(_mlp(), **_parts())(jnp.ones(2))
+
+
+def test_exported_for_any_batch():
+    """A constrained surrogate leaves the notebook as its moments, its grid fixed."""
+    grid = _grid()
+    parts = _parts() | {
+        "boundary": BoundaryConditions.on(
+            grid, {("x", "low"): Dirichlet(1.0), ("x", "high"): Neumann(0.5)}
+        )
+    }
+    constrained = constrain(_mlp(), variance=0.1, **parts)
+
+    def moments(x):
+        prediction = constrained(x)
+        return prediction.mean, prediction.marginal_var
+
+    exported = export_stablehlo(None, moments, (jnp.zeros(2),))
+    for size in (1, 4):
+        x = jax.random.normal(jax.random.key(size), (size, 2))
+        mean, variance = exported.call(x)
+        wanted = jax.vmap(moments)(x)
+        np.testing.assert_allclose(mean, wanted[0], atol=1e-6)
+        np.testing.assert_allclose(variance, wanted[1], atol=1e-6)
