@@ -69,7 +69,7 @@ def lift_resolved(
         left = jnp.stack([resolved[f] - _measure(u, conditions, f, n) for f in faces])
         # Of more polynomials than conditions, the least.
         square = len(powers) == len(faces)
-        inverse = jnp.linalg.inv(M) if square else M.T @ jnp.linalg.inv(M @ M.T)
+        inverse = _inverse(M) if square else M.T @ _inverse(M @ M.T)
         coefficients = jnp.einsum("pf,f...->p...", inverse, left, precision="highest")
         for power, c in zip(powers, coefficients, strict=True):
             u = u + power * jnp.expand_dims(c, at)
@@ -179,6 +179,14 @@ def _powers(conditions: BoundaryConditions, faces: list[FaceName]) -> tuple[int,
     if all(isinstance(kind, Neumann) for kind in kinds):
         return (1, 2)[: len(kinds)]
     return (0, 1)[: len(kinds)]
+
+
+def _inverse(M: Float[Array, "faces faces"]) -> Array:
+    """Of one or two rows, in full: an axis after the other by LAPACK, in one program, can hang."""
+    if len(M) == 1:
+        return 1 / M
+    (a, b), (c, d) = M
+    return jnp.array([[d, -b], [-c, a]]) / (a * d - b * c)
 
 
 def _along(row: Array, at: int, ndim: int) -> Array:
