@@ -14,7 +14,8 @@ from jaxsci.export import export_stablehlo
 pytest.importorskip("flatbuffers", reason="jax writes exports with flatbuffers: jaxsci[export]")
 
 SCRIPT = Path(__file__).with_name("run_alone.py")
-NAMES = ("fno", "default", "lifted", "adapted", "boon", "default-plane", "circle")
+SOME, OTHERS = ("default", "boon"), ("fno", "lifted", "adapted", "default-plane", "circle")
+NAMES = [*SOME, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
 def numbers(args):
@@ -23,15 +24,11 @@ def numbers(args):
     return {"x": x} | {"_".join(face): g for face, g in (values[0] if values else {}).items()}
 
 
-@pytest.fixture(scope="module")
-def written(case_of, tmp_path_factory):
-    """A folder with an export of each case, its inputs at three sizes, and what came out alone."""
-    folder = tmp_path_factory.mktemp("exports")
-    for name in NAMES:
-        case = case_of(name)
-        export_stablehlo(folder / f"{name}.stablehlo", case.model, case.args, case.shapes)
-        for k, sizes in enumerate(case.sizes):
-            np.savez(folder / f"{name}-{k}.npz", **numbers(case.batch(*sizes)))
+def alone(name, case, folder):
+    """What an export gives in a process of its own for its inputs at three sizes."""
+    export_stablehlo(folder / f"{name}.stablehlo", case.model, case.args, case.shapes)
+    for k, sizes in enumerate(case.sizes):
+        np.savez(folder / f"{name}-{k}.npz", **numbers(case.batch(*sizes)))
     # Not a folder from which the library could be imported, nor a path that leads to it.
     environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
     done = subprocess.run(
@@ -42,13 +39,12 @@ def written(case_of, tmp_path_factory):
         text=True,
     )
     assert done.returncode == 0, done.stderr
-    return folder
+    return [np.load(folder / f"{name}-{k}.out.npy") for k in range(len(case.sizes))]
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_same_numbers_alone(name, written, case_of, relative):
+def test_same_numbers_alone(name, case_of, relative, tmp_path):
     case = case_of(name)
-    for k, sizes in enumerate(case.sizes):
+    for sizes, found in zip(case.sizes, alone(name, case, tmp_path), strict=True):
         expected = jax.jit(jax.vmap(case.model))(*case.batch(*sizes))
-        found = np.load(written / f"{name}-{k}.out.npy")
         assert relative(found, expected) <= 1e-6, sizes
