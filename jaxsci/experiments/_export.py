@@ -1,6 +1,7 @@
 """`jaxsci export`: from a checkpoint, or the folder of a run, to a file for elsewhere."""
 
 import dataclasses
+import importlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -166,7 +167,7 @@ def _run_onnx(content: bytes, given: tuple[Any, ...]) -> tuple[Any, dict[str, st
         for name, array in zip(names, arrays, strict=True)
     }
     try:
-        import onnxruntime
+        onnxruntime: Any = importlib.import_module("onnxruntime")
     except ImportError:
         return None, inputs
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])

@@ -1,6 +1,7 @@
 """A model as an ONNX file, through jax2onnx."""
 
 import contextlib
+import importlib
 import logging
 import os
 import warnings
@@ -106,12 +107,12 @@ def input_names(args: Sequence[Any]) -> list[str]:
 def _converter() -> Any:
     try:
         with _quietly():
-            from jax2onnx import to_onnx
+            converter: Any = importlib.import_module("jax2onnx")
     except ImportError as error:
         raise ImportError(
             "`export_onnx` needs jax2onnx, which is not installed: pip install 'jaxsci[export]'"
         ) from error
-    return to_onnx
+    return converter.to_onnx
 
 
 @contextlib.contextmanager
