@@ -9,6 +9,8 @@ trained through the constraint, each from the same weights in the same order. Al
 import argparse
 import dataclasses
 import json
+import shlex
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -235,7 +237,9 @@ def main() -> None:
         if sizes.only is None or name in sizes.only:
             rows += measure(name, case, sizes)
             (RESULTS / "constrained_training.json").write_text(json.dumps(rows, indent=1) + "\n")
-            text = table(rows, "python benchmarks/constrained_training.py")
+            text = table(
+                rows, shlex.join(["python", "benchmarks/constrained_training.py", *sys.argv[1:]])
+            )
             (RESULTS / "constrained_training.md").write_text(text)
     print((RESULTS / "constrained_training.md").read_text())
 
