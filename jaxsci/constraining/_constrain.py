@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 from jaxtyping import Array, ArrayLike, PRNGKeyArray
 
 from jaxsci.conservation import AbstractInequality
@@ -65,13 +66,13 @@ class ConstrainedSurrogate(eqx.Module):
         return impose_checked(
             "constrain",
             prediction,
-            laws(inputs) if callable(laws) else laws,
+            laws(inputs) if callable(laws) else _held(laws),
             self.boundary,
-            values(inputs) if callable(values) else values,
+            values(inputs) if callable(values) else _held(values),
             self.shape,
             self.boundary_update,
-            self.inequality,
-            self.balance,
+            _held(self.inequality),
+            _held(self.balance),
         )
 
 
@@ -92,7 +93,9 @@ def constrain(
 
     Every prediction is updated by [`jaxsci.constraining.impose`][]: the mean obeys all of them to
     rounding, and the covariance is what they leave of the model's. It is a pytree with the model's
-    parameters: it can be trained as it is, and its gradients go through the update.
+    parameters: it can be trained as it is, and its gradients go through the update. Laws and values
+    that are given as numbers are held: no gradient goes to them (functions of the inputs may have
+    parameters; a decay of weights is to be kept to `surrogate`).
 
     **Arguments:**
 
@@ -153,6 +156,13 @@ def constrain(
         balance,
         None if shape is None else tuple(int(n) for n in shape),
         boundary_update,
+    )
+
+
+def _held(tree: Any) -> Any:
+    """What is imposed, without gradient: descent could make a law more convenient."""
+    return jax.tree.map(
+        lambda leaf: jax.lax.stop_gradient(leaf) if eqx.is_inexact_array(leaf) else leaf, tree
     )
 
 

@@ -36,8 +36,8 @@ class NonlinearLaw(eqx.Module):
     **Arguments:**
 
     - `function`: `h`, from the field in the shape that was passed to
-        [`jaxsci.constraining.constrain`][] (flat without one) to `(k,)` or a number; its arrays, if
-        it is a module, are parameters.
+        [`jaxsci.constraining.constrain`][] (flat without one) to `(k,)` or a number; arrays
+        in it, if it is a module, are differentiated by `impose` and held by `constrain`.
     - `b`: shape `(k,)` or a number.
     - `max_steps`: of Newton's method, each some products with the step's derivative.
 

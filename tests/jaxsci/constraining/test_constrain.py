@@ -109,8 +109,10 @@ def test_training_through_the_constraint():
         return jnp.mean((model(inputs).mean - truth) ** 2)
 
     first, gradient = loss(constrained)
-    # The conditions are constants; the gradient reaches the network and nothing else.
+    # Laws and conditions are held; the gradient reaches the network and nothing else.
     assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(gradient))
+    assert not any(leaf.any() for leaf in jax.tree.leaves(gradient.conservation))
+    assert all(leaf.any() for leaf in jax.tree.leaves(gradient.surrogate))
     for _ in range(60):
         value, gradient = loss(constrained)
         network = jax.tree.map(
