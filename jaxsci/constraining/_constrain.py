@@ -21,8 +21,11 @@ from ._impose import (
     BoundaryUpdate,
     impose_checked,
     raise_unless_successful,
+    sizes_of,
 )
 from ._laws import Laws
+
+Shape = tuple[int, ...] | Callable[[Any], Sequence[int]]
 
 
 class ConstrainedSurrogate(eqx.Module):
@@ -38,7 +41,7 @@ class ConstrainedSurrogate(eqx.Module):
     values: Values | Callable[[Any], Values] | None
     inequality: AbstractInequality | None
     balance: DiffusiveFlux | None
-    shape: tuple[int, ...] | None = eqx.field(static=True)
+    shape: Shape | None = eqx.field(static=True)
     boundary_update: BoundaryUpdate = eqx.field(static=True)
 
     def __call__(self, inputs: Any, *, key: PRNGKeyArray | None = None) -> Gaussian:
@@ -62,14 +65,14 @@ class ConstrainedSurrogate(eqx.Module):
         use_key = key is not None and takes_key(self.surrogate)
         prediction = self.surrogate(inputs, key=key) if use_key else self.surrogate(inputs)
         laws = self.conservation
-        values = self.values
+        values, shape = self.values, self.shape
         return impose_checked(
             "constrain",
             prediction,
             laws(inputs) if callable(laws) else _held(laws),
             self.boundary,
             values(inputs) if callable(values) else _held(values),
-            self.shape,
+            shape(inputs) if callable(shape) else shape,
             self.boundary_update,
             _held(self.inequality),
             _held(self.balance),
@@ -82,7 +85,7 @@ def constrain(
     conservation: Laws | Callable[[Any], Laws] = None,
     boundary: BoundaryConditions | None = None,
     values: Values | Callable[[Any], Values] | None = None,
-    shape: Sequence[int] | None = None,
+    shape: Sequence[int] | Callable[[Any], Sequence[int]] | None = None,
     boundary_update: BoundaryUpdate = "condition",
     inequality: AbstractInequality | None = None,
     balance: DiffusiveFlux | None = None,
@@ -103,9 +106,11 @@ def constrain(
         [`jaxsci.gaussians.Gaussian`][], a pair (mean, standard deviation) or an array (with
         `variance`); or a list of them, an ensemble. A linen module goes through
         [`jaxsci.interop.from_flax_linen`][] first. A field is flattened in C order.
-    - `conservation`, `values`: as in [`jaxsci.constraining.impose`][], or functions of the inputs
-        that return them: `values=lambda inputs: {("x", "low"): inputs.wall}`.
-    - `boundary`, `shape`, `boundary_update`, `inequality`, `balance`: as in
+    - `conservation`, `values`, `shape`: as in [`jaxsci.constraining.impose`][], or functions of the
+        inputs that return them: `values=lambda inputs: {("x", "low"): inputs.wall}`. With `shape`
+        and the law's grid made from the inputs, one model serves every grid, and
+        [`jaxsci.export.export_stablehlo`][] leaves its size open.
+    - `boundary`, `boundary_update`, `inequality`, `balance`: as in
         [`jaxsci.constraining.impose`][].
     - `variance`, `readout`: as in [`jaxsci.interop.from_function`][]; of an ensemble, `variance`
         is the `variance_floor` of [`jaxsci.surrogates.DeepEnsemble`][].
@@ -154,7 +159,7 @@ def constrain(
         values,
         inequality,
         balance,
-        None if shape is None else tuple(int(n) for n in shape),
+        shape if shape is None or callable(shape) else sizes_of(shape),
         boundary_update,
     )
 

@@ -1,6 +1,7 @@
 """The affine map from any field to one that obeys the conditions on its faces."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -28,7 +29,9 @@ _LARGEST = 50_000_000
 class Faces:
     """`u = E v + e`: the points on the faces set, the others as they are.
 
-    Made inside a compiled function: what it holds of shapes are constants there.
+    Made inside a compiled function: what it holds of shapes are constants there. Questions about
+    which points are in which row are answered by `known`, with numbers; where sizes are symbols of
+    `jax.export`, on the smallest grid on which the answer is that of every larger one.
     """
 
     def __init__(
@@ -40,8 +43,11 @@ class Faces:
     ):
         self.conditions, self.values, self.shape, self.dtype = conditions, values, shape, dtype
         found = eliminate(conditions, shape, dtype)
-        self.fixed, self.at, self.periodic = found.fixed, found.at, found.periodic
+        self.at, self.periodic = found.at, found.periodic
         self.indices, self.weights = found.indices, found.weights
+        self.numbers = smallest(conditions, shape)
+        numbers = tuple(self.numbers.get(n, n) for n in shape)
+        self.known = eliminate(conditions, numbers, dtype) if self.numbers else found
         self.size = math.prod(shape)
         self.rows = SparseRows(found.indices, found.weights, self.size)
         self.free = jnp.asarray(~found.fixed, dtype).at[found.at].set(0)
@@ -59,8 +65,9 @@ class Faces:
 
     def push(self, cov: lx.AbstractLinearOperator, earlier: list[np.ndarray | None]) -> Pushforward:
         """`E C E'`, with the rows, as `owners`, on which `C` was conditioned."""
+        indices = self.known.indices
         whole = all(
-            owner is not None and (owner[self.indices] == owner[self.indices[:, :1]]).all()
+            owner is not None and bool((owner[indices] == owner[indices[:, :1]]).all())
             for owner in earlier
         )
         return Pushforward(cov, self.free, jnp.asarray(self.at), self.rows, whole)
@@ -78,33 +85,38 @@ class Faces:
         return eqx.tree_at(lambda law: (law.G, law.b), constraint, (rows, b))
 
     def _pull_rows(self, G: lx.AbstractLinearOperator) -> lx.AbstractLinearOperator:
-        if isinstance(G, DisjointRows) and _within(G, self.at, self.indices):
-            return G.reweighted(self.pull(G.flat_weights))
+        owner = owners(G, self.numbers) if isinstance(G, DisjointRows) else None
+        if isinstance(G, DisjointRows) and owner is not None:
+            at, indices = self.known.at, self.known.indices
+            if (owner[at][:, None] == owner[indices]).all():
+                return G.reweighted(self.pull(G.flat_weights))
         check_dense(G.out_size(), self.size)
         return lx.MatrixLinearOperator(jax.vmap(self.pull)(G.as_matrix()))
 
     def owners(self, some: np.ndarray) -> np.ndarray | None:
         """For each point the row of `E` at some dependent point that it is in, as `owners`."""
-        indices = self.indices[some]
+        indices = np.asarray(self.known.indices[some])
         if len(np.unique(indices)) < indices.size:
             return None
-        owner = np.zeros(self.size, int)
+        owner = np.zeros(self.known.fixed.size, int)
         owner[indices] = np.arange(1, len(indices) + 1)[:, None]
         return owner
 
     def observed(self, some: np.ndarray) -> lx.AbstractLinearOperator:
         """The rows of `E` at some of the dependent points, a mask over `at`."""
-        indices = self.indices[some]
-        rows = SparseRows(indices, self.weights[some], self.size)
+        chosen = chosen_of(some)
+        rows = SparseRows(self.indices[chosen], self.weights[chosen], self.size)
         if self.owners(some) is not None:
             return SeparateRows(rows)
-        check_dense(len(indices), self.size)
+        check_dense(rows.out_size(), self.size)
         return lx.MatrixLinearOperator(rows.as_matrix())
 
     def exact(self, some: np.ndarray, *, fixed: bool) -> LinearConstraint:
         """Conditions as rows of `u`: `u_i - (E u)_i = e_i` at dependent points, `u_i = e_i`."""
-        first = np.flatnonzero(self.fixed) if fixed else np.zeros(0, int)
-        at = np.concatenate([first, self.at[some]])
+        check_dense(self.at.shape[0], self.size)
+        known = np.asarray(self.at)
+        first = np.flatnonzero(self.known.fixed) if fixed else np.zeros(0, int)
+        at = np.concatenate([first, known[some]])
         check_dense(len(at), self.size)
         rows = jnp.zeros((len(at), self.size), self.dtype).at[np.arange(len(at)), at].set(1)
         made = SparseRows(self.indices[some], self.weights[some], self.size)
@@ -112,8 +124,37 @@ class Faces:
         return LinearConstraint(rows, self.data[at])
 
 
-def check_dense(rows: int, points: int) -> None:
+def smallest(conditions: BoundaryConditions, shape: tuple[Any, ...]) -> dict[Any, int]:
+    """A number for each open size: the stencils of opposite faces just do not meet.
+
+    **Raises:** `ValueError` for a symbol that is smaller.
+    """
+    found: dict[Any, int] = {}
+    for axis, n in zip(conditions.axes, shape[1:], strict=True):
+        if jax.export.is_symbolic_dim(n):
+            orders = [getattr(each, "order", 0) for each in conditions.pair(axis)]
+            needed = max(3, 2 + max(orders) * np.count_nonzero(orders))
+            if not n >= needed:  # raises where JAX cannot tell
+                raise ValueError(
+                    f"`impose(shape=...)`: axis {axis!r} of open size needs {needed} points, got "
+                    f"{n}"
+                )
+            found[n] = max(needed, found.get(n, 0))
+    return found
+
+
+def chosen_of(some: np.ndarray) -> slice | np.ndarray:
+    """A mask as an index, also into arrays of open sizes, of which all or none are chosen."""
+    return slice(None) if some.all() else some
+
+
+def check_dense(rows: Any, points: Any) -> None:
     """Raises `ValueError` where a matrix would be too large."""
+    if any(jax.export.is_symbolic_dim(n) for n in (rows, points)):
+        raise ValueError(
+            "`impose(...)`: conditions that share points with each other or with a law, or a "
+            "covariance that is not diagonal, make a matrix, which open sizes do not allow"
+        )
     if rows * points > _LARGEST:
         raise ValueError(
             f"`impose(boundary_update='condition')`: {rows} conditions over {points} points have "
@@ -122,19 +163,26 @@ def check_dense(rows: int, points: int) -> None:
         )
 
 
-def owners(G: lx.AbstractLinearOperator) -> np.ndarray | None:
-    """For each point the row that it is in, counted from 1; 0 in none. `None` if not known."""
-    part = G.operator if isinstance(G, PartRows) else G
-    if not isinstance(G, DisjointRows) or not isinstance(part, WeightedSums):
+def owners(G: lx.AbstractLinearOperator, numbers: Mapping[Any, int]) -> np.ndarray | None:
+    """For each point the row that it is in, counted from 1; 0 in none. `None` if not known.
+
+    **Arguments:** `numbers`: for open sizes.
+    """
+    if isinstance(G, PartRows):
+        part = owners(G.operator, numbers)
+        return None if part is None else np.pad(part, _beside(len(part), G.part, G.parts))
+    if not isinstance(G, WeightedSums):
         return None
-    with jax.ensure_compile_time_eval():
-        return np.asarray(G.spread(jnp.arange(1, G.rows + 1)))
+    shape = tuple(numbers.get(n, n) for n in G.shape)
+    if any(jax.export.is_symbolic_dim(n) for n in shape):
+        return None
+    keep = [shape[i] if i in G.kept else 1 for i in range(len(shape))]
+    rows = np.arange(1, 1 + math.prod(keep)).reshape(keep)
+    return np.broadcast_to(rows, shape).ravel()
 
 
-def _within(G: DisjointRows, at: np.ndarray, indices: np.ndarray) -> bool:
-    """Whether every point that is made of others is in the same row as they are."""
-    owner = owners(G)
-    return owner is not None and bool((owner[at][:, None] == owner[indices]).all())
+def _beside(size: int, part: int, parts: int) -> tuple[int, int]:
+    return part * size, (parts - 1 - part) * size
 
 
 def enclosed(earlier: list[np.ndarray | None], owner: np.ndarray | None) -> bool:

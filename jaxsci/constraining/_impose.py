@@ -1,9 +1,11 @@
 """Laws and boundary conditions imposed on a Gaussian, together and exactly."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
@@ -24,7 +26,7 @@ from jaxsci.precision import matmul
 
 from ._balance import DiffusiveFlux
 from ._certificate import CONSTRAIN_RESULTS, JointCertificate
-from ._faces import Faces, enclosed, owners
+from ._faces import Faces, chosen_of, enclosed, owners
 from ._laws import Law, Laws, as_laws
 from ._nonlinear import NonlinearLaw, project_nonlinear
 from ._sentences import complaint
@@ -174,7 +176,7 @@ def impose_checked(
     imbalance = None
     if balance is not None:
         imbalance = balance.imbalance(where, laws, boundary, values, full, gaussian.mean.dtype)
-    given = None if shape is None else tuple(int(n) for n in shape)
+    given = None if shape is None else sizes_of(shape)
     updated, certificate = _joint(
         gaussian, laws, inequality, boundary, values, full, given, boundary_update, imbalance
     )
@@ -200,15 +202,20 @@ def field_shape(
                 f"{', '.join(boundary.axes)}), for a Gaussian is flat; got none"
             )
         return (1, gaussian.size)
-    full = tuple(int(n) for n in shape)
+    full = sizes_of(shape)
     if boundary is not None and len(full) == len(boundary.axes):
         full = (1, *full)
-    if int(np.prod(full)) != gaussian.size:
+    if math.prod(full) != gaussian.size:
         raise ValueError(
             f"`{where}(shape=...)`: expected the shape of a field of {gaussian.size} points, got "
             f"{tuple(shape)}"
         )
     return full
+
+
+def sizes_of(shape: Sequence[int]) -> tuple[int, ...]:
+    """As Python's numbers, or, in an export, the symbols that they are."""
+    return tuple(n if jax.export.is_symbolic_dim(n) else int(n) for n in shape)
 
 
 # Compiled as a whole: run step by step, the first call would compile dozens of small programs.
@@ -237,7 +244,7 @@ def _joint(
     for law in laws:
         off = zero
         if isinstance(law, LinearConstraint):
-            rows = owners(law.G)
+            rows = owners(law.G, {} if faces is None else faces.numbers)
             law = law if faces is None else faces.pull_constraint(law)
             if isinstance(law.G, DisjointRows) and enclosed(earlier, rows):
                 law = eqx.tree_at(lambda law: law.G, law, EnclosingRows(law.G))
@@ -307,14 +314,15 @@ def _evidence(
     """What the prediction's values on the faces say of the free points; the rows as `owners`."""
     learns = update == "condition"
     # Both ends of a circle were predicted: neither is dropped.
-    some = np.ones(len(faces.at), bool) if learns else faces.periodic
+    known = faces.known
+    some = np.ones(len(known.at), bool) if learns else np.asarray(known.periodic)
     independent = isinstance(gaussian.cov, lx.DiagonalLinearOperator)
-    if not some.any() and (independent or not (learns and faces.fixed.any())):
+    if not some.any() and (independent or not (learns and known.fixed.any())):
         return None, None
     if not independent:
         return faces.exact(some, fixed=learns), None
     # `u_i = (E v + e)_i` was predicted with its variance: an observation of `v` with noise.
-    at, cov = faces.at[some], gaussian.cov
+    at, cov = faces.at[chosen_of(some)], gaussian.cov
     assert isinstance(cov, lx.DiagonalLinearOperator)
     off = gaussian.mean[at] - faces.data[at]
     return LinearConstraint(faces.observed(some), off, cov.diagonal[at]), faces.owners(some)

@@ -78,9 +78,9 @@ def _of_channel(where: str, law: Any, channel: int, channels: int, points: int) 
         )
     if channels == 1:
         return law
-    start, total = channel * points, channels * points
     if isinstance(law.G, DisjointRows):
-        return LinearConstraint(PartRows(law.G, start, total), law.b, law.R)
+        return LinearConstraint(PartRows(law.G, channel, channels), law.b, law.R)
     matrix = law.G.as_matrix()
+    start, total = channel * points, channels * points
     whole = jnp.zeros((len(matrix), total), matrix.dtype).at[:, start : start + points].set(matrix)
     return LinearConstraint(lx.MatrixLinearOperator(whole), law.b, law.R)

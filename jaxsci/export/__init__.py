@@ -2,6 +2,7 @@
 
 from ._onnx import export_onnx as export_onnx
 from ._onnx import input_names as input_names
+from ._plain import moments as moments
 from ._plain import plain as plain
 from ._shapes import operator_arguments as operator_arguments
 from ._stablehlo import export_stablehlo as export_stablehlo

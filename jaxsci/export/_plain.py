@@ -5,6 +5,31 @@ from typing import Any
 import jax
 from jax.tree_util import DictKey, FlattenedIndexKey, GetAttrKey, SequenceKey
 
+from jaxsci.gaussians import Gaussian
+
+
+def moments(tree: Any) -> Any:
+    """The same with each Gaussian as a dictionary of what can be read without its class.
+
+    That is `mean` and `variance`, of each point; a model can return more of a covariance as arrays.
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.export import moments
+        >>> from jaxsci.gaussians import Gaussian
+        >>> sorted(moments(Gaussian.diagonal(jnp.zeros(3), jnp.ones(3))))
+        ['mean', 'variance']
+    """
+    return jax.tree.map(
+        lambda leaf: (
+            {"mean": leaf.mean, "variance": leaf.marginal_var}
+            if isinstance(leaf, Gaussian)
+            else leaf
+        ),
+        tree,
+        is_leaf=lambda leaf: isinstance(leaf, Gaussian),
+    )
+
 
 def plain(tree: Any) -> Any:
     """The same arrays in tuples, lists and dictionaries with strings for keys.

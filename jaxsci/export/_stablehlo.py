@@ -12,7 +12,7 @@ from jaxtyping import PyTree
 
 from jaxsci.checkpoints import write_atomically
 
-from ._plain import plain, restored
+from ._plain import moments, plain, restored
 from ._refusals import refuse_callbacks, refuse_fft, refused_trace
 from ._shapes import OpenShapes, smallest_sizes
 
@@ -59,8 +59,9 @@ def export_stablehlo(
     - `platforms`: `"cpu"`, `"cuda"`, `"rocm"`, `"tpu"`.
 
     **Returns:** the `jax.export.Exported`; its `call` takes arguments, and gives results, in
-    tuples, lists and dictionaries with strings for keys: `("x", "low")` is `"x_low"`, and a result
-    of another kind, as a [`jaxsci.gaussians.Gaussian`][] is, a dictionary of its arrays.
+    tuples, lists and dictionaries with strings for keys: `("x", "low")` is `"x_low"`, a
+    [`jaxsci.gaussians.Gaussian`][] has `"mean"` and `"variance"` (of each point), and a result of
+    another kind is a dictionary of its arrays.
 
     **Raises:** `ValueError` for what cannot be exported, with the reason: an FFT over an open size,
     a grid smaller than the modes need, a call back into Python, control flow that asks for a size;
@@ -136,8 +137,11 @@ def prepare(
     def fresh() -> Any:
         # A function of its own each time: what was traced for other sizes is not this.
         def called(*given: Any) -> Any:
-            one = model if batch is None else jax.vmap(model)
-            return plain(one(*restored(given, args)))
+            def one(*sample: Any) -> Any:
+                return moments(model(*sample))
+
+            each = one if batch is None else jax.vmap(one)
+            return plain(each(*restored(given, args)))
 
         return jax.jit(called)
 

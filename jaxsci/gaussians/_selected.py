@@ -50,8 +50,9 @@ class SparseRows(lx.AbstractLinearOperator):
         return sum_products(jnp.abs(self.weights), jnp.abs(vector)[self.indices])
 
     def as_matrix(self) -> Float[Array, "k n"]:
-        rows = jnp.arange(len(self.indices))[:, None]
-        zeros = jnp.zeros((len(self.indices), self.size), self.weights.dtype)
+        k = self.indices.shape[0]
+        rows = jnp.arange(k)[:, None]
+        zeros = jnp.zeros((k, self.size), self.weights.dtype)
         return zeros.at[rows, self.indices].add(self.weights)
 
     def transpose(self) -> "_SparseColumns":
@@ -61,7 +62,7 @@ class SparseRows(lx.AbstractLinearOperator):
         return jax.ShapeDtypeStruct((self.size,), self.weights.dtype)
 
     def out_structure(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((len(self.indices),), self.weights.dtype)
+        return jax.ShapeDtypeStruct(self.indices.shape[:1], self.weights.dtype)
 
 
 class _SparseColumns(lx.AbstractLinearOperator):
@@ -122,18 +123,18 @@ class SeparateRows(DisjointRows):
 
 
 class PartRows(DisjointRows):
-    """Rows over a part of a field, e.g. one channel of several: `G u[start : start + m]`.
+    """Rows over one of several equal parts of a field, e.g. one of its channels.
 
     **Arguments:**
 
-    - `operator`: the rows, over `m` points.
-    - `start`: the first of them.
-    - `size`: of the field.
+    - `operator`: the rows, over the `m` points of one part.
+    - `part`: which, counted from 0.
+    - `parts`: how many there are, so that the field has `parts * m` points.
     """
 
     operator: DisjointRows
-    start: int = eqx.field(static=True)
-    size: int = eqx.field(static=True)
+    part: int = eqx.field(static=True)
+    parts: int = eqx.field(static=True)
 
     @property
     def rows(self) -> int:
@@ -150,17 +151,18 @@ class PartRows(DisjointRows):
         return self._embed(self.operator.spread(values))
 
     def reweighted(self, weights: Float[Array, " n"]) -> "PartRows":
-        return PartRows(self.operator.reweighted(self._part(weights)), self.start, self.size)
+        return PartRows(self.operator.reweighted(self._part(weights)), self.part, self.parts)
 
     def in_structure(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((self.size,), self.operator.in_structure().dtype)
+        structure = self.operator.in_structure()
+        return jax.ShapeDtypeStruct((self.parts * structure.shape[0],), structure.dtype)
 
     def _part(self, field: Array) -> Array:
-        return field[self.start : self.start + self.operator.in_size()]
+        return field.reshape(self.parts, -1)[self.part]
 
     def _embed(self, part: Array) -> Array:
-        zeros = jnp.zeros((self.size,), part.dtype)
-        return zeros.at[self.start : self.start + self.operator.in_size()].set(part)
+        zeros = jnp.zeros((self.parts, *part.shape), part.dtype)
+        return zeros.at[self.part].set(part).ravel()
 
 
 class EnclosingRows(DisjointRows):

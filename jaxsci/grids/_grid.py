@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -64,7 +64,8 @@ class Grid(eqx.Module):
 
         **Arguments:**
 
-        - `axes`: `name=(low, high, points)`, in the order that the field has.
+        - `axes`: `name=(low, high, points)`, in the order that the field has; `points` may be a
+            symbol of `jax.export`.
         - `periodic`: names of axes that are circles of length `high - low`; their high end, which
             is the low end again, gets no point.
 
@@ -80,12 +81,15 @@ class Grid(eqx.Module):
                     f"`Grid.uniform({name}=...)`: expected (low, high, points), got {spec!r}"
                 )
             low, high, n = spec
-            if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 2:
+            circle, symbol = name in periodic, jax.export.is_symbolic_dim(n)
+            if isinstance(n, bool) or not (symbol or isinstance(n, int | np.integer)) or n < 2:
                 raise ValueError(
                     f"`Grid.uniform({name}=...)`: expected at least 2 points, got {n!r}"
                 )
-            circle = name in periodic
-            points = jnp.linspace(low, high, int(n), endpoint=not circle)
+            if symbol:
+                points = _open_line(low, high, n, circle)
+            else:
+                points = jnp.linspace(low, high, int(n), endpoint=not circle)
             period = float(np.asarray(high) - np.asarray(low)) if circle else None
             made.append(Axis(name, points, period=period))
         return cls(*made)
@@ -223,6 +227,15 @@ class Grid(eqx.Module):
         for name in chosen:
             self.axis(name)
         return chosen
+
+
+def _open_line(low: ArrayLike, high: ArrayLike, n: Any, circle: bool) -> Array:
+    """As `jnp.linspace`, which takes no symbols."""
+    dtype = jnp.result_type(low, high, float)
+    low, high = jnp.asarray(low, dtype), jnp.asarray(high, dtype)
+    part = jnp.arange(n, dtype=dtype) / jnp.asarray(n if circle else n - 1).astype(dtype)
+    points = low * (1 - part) + high * part
+    return points if circle else points.at[-1].set(high)
 
 
 # Compiled as a whole, for callers that are not.

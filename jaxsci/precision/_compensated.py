@@ -63,12 +63,31 @@ def _fold(high: Array, low: Array) -> tuple[Array, Array]:
         high, e = two_sum(high, term)
         return (high, low + (rest + e)), None
 
+    if not isinstance(high.shape[0], int):  # a symbol of `jax.export`
+        return _halved(high, low)
     while (n := len(high)) > 1:
         # Few rows leave short tables whole vectors; many leave long ones fewer passes.
         rows = min(8 if n < 4096 else 16, n)
         table = [jnp.pad(part, (0, -n % rows)).reshape(rows, -1) for part in (high, low)]
         first, others = tuple(t[0] for t in table), tuple(t[1:] for t in table)
         (high, low), _ = lax.scan(add, first, others, unroll=rows)
+    return high[0], low[0]
+
+
+def _halved(high: Array, low: Array) -> tuple[Array, Array]:
+    """The same where Python does not know how many there are: halving, in a loop."""
+    places = jnp.arange(high.shape[0])
+
+    def halve(state):
+        left, high, low = state
+        half = (left + 1) // 2
+        there = places + half < left
+        term, rest = (jnp.where(there, jnp.roll(part, -half), 0) for part in (high, low))
+        high, e = two_sum(high, term)
+        return half, high, low + (rest + e)
+
+    count = jnp.asarray(high.shape[0])
+    _, high, low = lax.while_loop(lambda state: state[0] > 1, halve, (count, high, low))
     return high[0], low[0]
 
 

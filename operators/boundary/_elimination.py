@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.typing import DTypeLike
@@ -11,8 +12,8 @@ from jaxtyping import Array, Bool, Float, Int
 
 from ._boundary import BoundaryConditions, functional
 from ._conditions import Dirichlet, Periodic
-from ._enforce import ordered_axes
-from ._stencils import SIDES
+from ._enforce import ordered_axes, put
+from ._stencils import SIDES, Side, from_end
 
 
 class Elimination(NamedTuple):
@@ -27,11 +28,11 @@ class Elimination(NamedTuple):
     - `periodic`: which of `at` are the high end of a circle, `(k,)`.
     """
 
-    fixed: Bool[np.ndarray, " n"]
-    at: Int[np.ndarray, " k"]
-    indices: Int[np.ndarray, "k p"]
+    fixed: Bool[np.ndarray | Array, " n"]
+    at: Int[np.ndarray | Array, " k"]
+    indices: Int[np.ndarray | Array, "k p"]
     weights: Float[Array, "k p"]
-    periodic: Bool[np.ndarray, " k"]
+    periodic: Bool[np.ndarray | Array, " k"]
 
 
 def eliminate(
@@ -42,7 +43,8 @@ def eliminate(
     The linear part of [`jaxsci.operators.boundary.enforce`][], whose result depends on nothing but
     the free points and the data (except that it averages the two ends of a circle).
 
-    **Arguments:** `shape`, `dtype`: of the field, `(C, N_1, ..., N_d)`.
+    **Arguments:** `shape`, `dtype`: of the field, `(C, N_1, ..., N_d)`. Where a size is a symbol of
+    `jax.export`, the result is traced, and derivatives and circles may be along one axis only.
 
     **Raises:** `ValueError` if the shape does not fit the conditions.
 
@@ -58,6 +60,8 @@ def eliminate(
         Array([[ 1.3333334 , -0.33333334]], dtype=float32)
     """
     conditions.check("eliminate", tuple(shape))
+    if any(jax.export.is_symbolic_dim(n) for n in shape):
+        return _of_open_sizes(conditions, tuple(shape), dtype)
     index = np.arange(math.prod(shape)).reshape(shape)
     fixed = np.zeros(index.size, bool)
     for (axis, side), condition in conditions.faces.items():
@@ -73,12 +77,78 @@ def eliminate(
         at = conditions.along(axis)
         for side, condition in zip(SIDES, conditions.pair(axis), strict=True):
             if condition is not None and not isinstance(condition, Dirichlet | Periodic):
-                h = conditions.step(axis, shape[at], dtype)
-                weights, _ = functional(condition, side, h, dtype)
-                inner = [_layer(index, at, side, k) for k in range(1, len(weights))]
-                ratios = jnp.stack([-w / weights[0] for w in weights[1:]])
+                ratios = _ratios(conditions, axis, side, shape[at], dtype)
+                inner = [_layer(index, at, side, k) for k in range(1, 1 + len(ratios))]
                 table.add(_layer(index, at, side, 0), inner, ratios, periodic=False)
     return table.result()
+
+
+def _ratios(
+    conditions: BoundaryConditions, axis: str, side: Side, n: int, dtype: DTypeLike
+) -> Array:
+    """What the points inside count for the one at the end, from the outermost on.
+
+    As many on both sides, if need be with zeros: rows stay within those of a sum along the axis.
+    """
+    condition = conditions.faces[axis, side]
+    assert not isinstance(condition, Periodic)
+    weights, _ = functional(condition, side, conditions.step(axis, n, dtype), dtype)
+    ratios = jnp.stack([-w / weights[0] for w in weights[1:]])
+    longest = max(getattr(each, "order", 0) for each in conditions.pair(axis))
+    return jnp.pad(ratios, (0, longest - len(ratios)))
+
+
+def _of_open_sizes(
+    conditions: BoundaryConditions, shape: tuple[int, ...], dtype: DTypeLike
+) -> Elimination:
+    """The same with arrays of which only the compiled program knows the sizes.
+
+    Nothing can be looked up in them here, so that no point may be made of dependent ones.
+    """
+    index = jnp.arange(math.prod(shape)).reshape(shape)
+    fixed = jnp.zeros(shape, bool)
+    inside = [slice(None)] * len(shape)  # what the values leave, without their faces
+    dependent = []
+    for axis in ordered_axes(conditions):
+        at, pair = conditions.along(axis), conditions.pair(axis)
+        prescribed = [isinstance(condition, Dirichlet) for condition in pair]
+        for side, whether in zip(SIDES, prescribed, strict=True):
+            if whether:
+                fixed = put(fixed, at, side, jnp.asarray(True))
+        if any(c is not None and not isinstance(c, Dirichlet) for c in pair):
+            dependent.append(axis)
+        else:
+            inside[at] = slice(int(prescribed[0]), -1 if prescribed[1] else None)
+    if len(dependent) > 1:
+        raise ValueError(
+            "`eliminate(conditions, shape)`: expected derivatives and circles along one axis at "
+            f"most where sizes are open, got {dependent}, whose faces meet"
+        )
+    index = index[tuple(inside)]
+    rows = [(jnp.zeros(0, index.dtype), jnp.zeros((0, 1), index.dtype), jnp.zeros(1, dtype))]
+    periodic = False
+    for axis in dependent:
+        at = conditions.along(axis)
+        for side, condition in zip(SIDES, conditions.pair(axis), strict=True):
+            if isinstance(condition, Periodic):
+                periodic = True
+                if side == "low":
+                    continue
+                low = from_end(index, at, "low", 0).ravel()[:, None]
+                rows.append((from_end(index, at, side, 0).ravel(), low, jnp.ones(1, dtype)))
+            elif condition is not None and not isinstance(condition, Dirichlet):
+                ratios = _ratios(conditions, axis, side, shape[at], dtype)
+                steps = range(1, 1 + ratios.shape[0])
+                inner = [from_end(index, at, side, k).ravel() for k in steps]
+                made = from_end(index, at, side, 0).ravel()
+                rows.append((made, jnp.stack(inner, axis=1), ratios))
+    length = max(indices.shape[1] for _, indices, _ in rows)
+    at = jnp.concatenate([made for made, _, _ in rows])
+    indices = jnp.concatenate([_padded(each, length, jnp) for _, each, _ in rows])
+    weights = jnp.concatenate(
+        [_padded(jnp.broadcast_to(w, each.shape), length, jnp) for _, each, w in rows]
+    )
+    return Elimination(fixed.ravel(), at, indices, weights, jnp.full(at.shape, periodic))
 
 
 class _Table:

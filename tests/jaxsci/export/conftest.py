@@ -8,7 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsci import constrain
+from jaxsci.conservation import integral
 from jaxsci.export import operator_arguments
+from jaxsci.grids import Grid
 from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann, Periodic
 from jaxsci.operators.constrained import make_operator
 from jaxsci.operators.fno import FNO
@@ -83,6 +86,40 @@ def on_a_circle(name: str) -> Case:
     )
 
 
+def constrained(name: str = "fno-matched-padded-blended", update: Any = "enforce") -> Case:
+    """Insulated walls, a first state and its total, on any grid: mean and variance."""
+    conditions = BoundaryConditions(
+        ("t", "x"),
+        {"x": Neumann(0.0), ("t", "low"): Dirichlet()},
+        length={"x": 1.0},
+    )
+    walls = BoundaryConditions(("t", "x"), {"x": Neumann(0.0)}, length={"x": 1.0})
+
+    def total(x):
+        _, n, m = x.shape
+        grid = Grid.uniform(t=(0.0, 1.0, n), x=(0.0, 1.0, m))
+        return integral(grid, jnp.repeat(grid.spatial.weights() @ x[0, 0], n), over="x")
+
+    model = constrain(
+        make_operator(name, 1, 1, walls, modes=(6, 6), **SETTINGS),
+        variance=0.1,
+        conservation=total,
+        boundary=conditions,
+        values=lambda x: {("t", "low"): x[:, 0]},
+        shape=jnp.shape,
+        boundary_update=update,
+    )
+
+    def both(x):
+        gaussian = model(x)
+        return jnp.stack([gaussian.mean, gaussian.marginal_var])
+
+    def batch(b, n, m):
+        return (1 + normal(b, 1, n, m),)
+
+    return Case(both, (normal(1, 16, 32),), ("_, t, x",), batch, PLANE)
+
+
 CASES: dict[str, Callable[[], Case]] = {
     "fno": fno,
     "default": lambda: on_a_line("fno-matched-padded-blended"),
@@ -91,6 +128,7 @@ CASES: dict[str, Callable[[], Case]] = {
     "boon": lambda: on_a_line("boon"),
     "default-plane": lambda: in_the_plane("fno-matched-padded-blended"),
     "circle": lambda: on_a_circle("fno-matched-blended"),
+    "constrained": constrained,
 }
 
 

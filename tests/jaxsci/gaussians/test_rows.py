@@ -21,13 +21,13 @@ INDICES = np.array([[0, 3], [5, 1]])
 
 
 def _sparse():
-    return SparseRows(INDICES, jnp.array([[1.0, -2.0], [0.5, 3.0]]), 7)
+    return SparseRows(INDICES, jnp.array([[1.0, -2.0], [0.5, 3.0]]), 8)
 
 
 ROWS = {
     "sparse": _sparse,
     "separate": lambda: SeparateRows(_sparse()),
-    "part": lambda: PartRows(WeightedSums(jnp.arange(1.0, 5.0).reshape(2, 2), (1,)), 2, 7),
+    "part": lambda: PartRows(WeightedSums(jnp.arange(1.0, 5.0).reshape(2, 2), (1,)), 1, 2),
 }
 
 
@@ -35,8 +35,8 @@ ROWS = {
 def test_products(kind):
     rows = ROWS[kind]()
     matrix = np.asarray(rows.as_matrix())
-    u, w = jnp.arange(7.0), jnp.array([2.0, -1.0])
-    assert matrix.shape == (rows.out_size(), rows.in_size()) == (2, 7)
+    u, w = jnp.arange(8.0), jnp.array([2.0, -1.0])
+    assert matrix.shape == (rows.out_size(), rows.in_size()) == (2, 8)
     np.testing.assert_allclose(rows.mv(u), matrix @ u)
     np.testing.assert_allclose(rows.T.mv(w), matrix.T @ w)
     np.testing.assert_allclose(rows.T.as_matrix(), matrix.T)
@@ -48,7 +48,7 @@ def test_products(kind):
 @pytest.mark.parametrize("kind", ["separate", "part"])
 def test_conditioning_as_on_a_matrix(kind):
     rows, b = ROWS[kind](), jnp.array([1.0, -1.0])
-    prior = Gaussian.diagonal(jnp.arange(7.0), jnp.arange(1.0, 8.0))
+    prior = Gaussian.diagonal(jnp.arange(8.0), jnp.arange(1.0, 9.0))
     found = condition(prior, LinearConstraint(rows, b))
     wanted = condition(prior, LinearConstraint(rows.as_matrix(), b))
     np.testing.assert_allclose(found.mean, wanted.mean, atol=1e-5)
@@ -59,7 +59,7 @@ def test_conditioning_as_on_a_matrix(kind):
 
 def test_sparse_rows_of_different_shapes():
     with pytest.raises(ValueError, match=r"two arrays \(k, p\), got \(2, 2\) and \(3, 2\)"):
-        SparseRows(INDICES, jnp.ones((3, 2)), 7)
+        SparseRows(INDICES, jnp.ones((3, 2)), 8)
 
 
 def _cov(kind):

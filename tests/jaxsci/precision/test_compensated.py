@@ -49,6 +49,24 @@ def test_dot_is_that_of_twice_the_precision(n, dtype):
         assert abs(float(Fraction(float(got)) - exact)) <= _bound(a, b, start, exact, dtype)
 
 
+def test_sums_of_as_many_as_come_in(dtype):
+    """With a symbol for their number, as in an export."""
+    (n,) = jax.export.symbolic_shape("n")
+    many, one = jax.ShapeDtypeStruct((n,), dtype), jax.ShapeDtypeStruct((), dtype)
+    dot = jax.export.export(DOT)(many, many, one)
+    total = jax.export.export(TOTAL)(many, one)
+    for n in (1, 2, 3, 64, 1001):
+        rng = np.random.default_rng(n)
+        a, b = _numbers(rng, n, dtype, 3), _numbers(rng, n, dtype, 3)
+        start = dtype.type(rng.normal())
+        exact, got = _exact(a, b, start), dot.call(a, b, start)
+        assert abs(float(Fraction(float(got)) - exact)) <= _bound(a, b, start, exact, dtype)
+        exact, got = _exact(a, np.ones(n), start), total.call(a, start)
+        assert abs(float(Fraction(float(got)) - exact)) <= _bound(
+            a, np.ones(n), start, exact, dtype
+        )
+
+
 @pytest.mark.parametrize("n", [1, 63, 64, 65, 1001, 2048, 2049, 5000])
 def test_sum_is_that_of_twice_the_precision(n, dtype):
     for seed in range(3):
