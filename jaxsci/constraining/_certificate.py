@@ -64,13 +64,13 @@ class JointCertificate(eqx.Module):
 
     @property
     def holds(self) -> Bool[Array, ""]:
-        """Whether every condition and every exact law holds to rounding."""
+        """Whether every condition and every exact law holds to rounding; of a batch, for all."""
         parts = [face.holds for face in self.boundary.values()]
         for residual, rounding, noisy in zip(
             self.residual_after, self.rounding, self.noisy, strict=True
         ):
             if not noisy:
                 parts.append(jnp.all(jnp.abs(residual) <= rounding))
-        success = self.result == CONSTRAIN_RESULTS.successful
-        kept = self.violation <= 0
-        return jnp.all(jnp.stack([jnp.asarray(success), kept, *parts]))
+        success = jnp.all(jnp.asarray(self.result == CONSTRAIN_RESULTS.successful))
+        kept = jnp.all(self.violation <= 0)
+        return jnp.all(jnp.stack([success, kept, *parts]))

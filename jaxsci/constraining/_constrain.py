@@ -40,7 +40,7 @@ class ConstrainedSurrogate(eqx.Module):
     boundary: BoundaryConditions | None
     values: Values | Callable[[Any], Values] | None
     inequality: AbstractInequality | None
-    balance: DiffusiveFlux | None
+    balance: DiffusiveFlux | Callable[[Any], DiffusiveFlux] | None
     shape: Shape | None = eqx.field(static=True)
     boundary_update: BoundaryUpdate = eqx.field(static=True)
 
@@ -65,7 +65,7 @@ class ConstrainedSurrogate(eqx.Module):
         use_key = key is not None and takes_key(self.surrogate)
         prediction = self.surrogate(inputs, key=key) if use_key else self.surrogate(inputs)
         laws = self.conservation
-        values, shape = self.values, self.shape
+        values, shape, balance = self.values, self.shape, self.balance
         return impose_checked(
             "constrain",
             prediction,
@@ -75,7 +75,7 @@ class ConstrainedSurrogate(eqx.Module):
             shape(inputs) if callable(shape) else shape,
             self.boundary_update,
             _held(self.inequality),
-            _held(self.balance),
+            balance(inputs) if callable(balance) else _held(balance),
         )
 
 
@@ -88,7 +88,7 @@ def constrain(
     shape: Sequence[int] | Callable[[Any], Sequence[int]] | None = None,
     boundary_update: BoundaryUpdate = "condition",
     inequality: AbstractInequality | None = None,
-    balance: DiffusiveFlux | None = None,
+    balance: DiffusiveFlux | Callable[[Any], DiffusiveFlux] | None = None,
     variance: ArrayLike | Callable[[Any], Array] | None = None,
     readout: Callable[[Any], Any] | None = None,
 ) -> ConstrainedSurrogate:
@@ -98,7 +98,8 @@ def constrain(
     rounding, and the covariance is what they leave of the model's. It is a pytree with the model's
     parameters: it can be trained as it is, and its gradients go through the update. Laws and values
     that are given as numbers are held: no gradient goes to them (functions of the inputs may have
-    parameters; a decay of weights is to be kept to `surrogate`).
+    parameters; a decay of weights is to be kept to `surrogate`). The loss of a constrained
+    prediction says nothing of what the constraint removes: add that of `surrogate` alone.
 
     **Arguments:**
 
@@ -106,12 +107,11 @@ def constrain(
         [`jaxsci.gaussians.Gaussian`][], a pair (mean, standard deviation) or an array (with
         `variance`); or a list of them, an ensemble. A linen module goes through
         [`jaxsci.interop.from_flax_linen`][] first. A field is flattened in C order.
-    - `conservation`, `values`, `shape`: as in [`jaxsci.constraining.impose`][], or functions of the
-        inputs that return them: `values=lambda inputs: {("x", "low"): inputs.wall}`. With `shape`
+    - `conservation`, `values`, `shape`, `balance`: as in [`jaxsci.constraining.impose`][], or
+        functions of the inputs: `values=lambda inputs: {("x", "low"): inputs.wall}`. With `shape`
         and the law's grid made from the inputs, one model serves every grid, and
         [`jaxsci.export.export_stablehlo`][] leaves its size open.
-    - `boundary`, `boundary_update`, `inequality`, `balance`: as in
-        [`jaxsci.constraining.impose`][].
+    - `boundary`, `boundary_update`, `inequality`: as in [`jaxsci.constraining.impose`][].
     - `variance`, `readout`: as in [`jaxsci.interop.from_function`][]; of an ensemble, `variance`
         is the `variance_floor` of [`jaxsci.surrogates.DeepEnsemble`][].
 

@@ -2,18 +2,19 @@
 
 import difflib
 from collections.abc import Mapping
-from typing import TypeVar
+from typing import Any, TypeVar
 
 T = TypeVar("T")
 
 
-def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
+def lookup(kind: str, name: Any, table: Mapping[Any, T]) -> T:
     """`table[name]`, or a `ValueError` that lists what exists and what was probably meant.
 
     **Arguments:**
 
     - `kind`: what the name stands for, e.g. `"equation"`; used in the message.
-    - `name`: the name to look up; case, `-` and `_` are told apart.
+    - `name`: the name to look up, a string or another key such as a pair of strings; case, `-` and
+        `_` are told apart.
     - `table`: the names that exist.
 
     **Raises:** `ValueError` if `name` is not in `table`.
@@ -26,6 +27,7 @@ def lookup(kind: str, name: str, table: Mapping[str, T]) -> T:
     """
     if name in table:
         return table[name]
-    near = difflib.get_close_matches(str(name), list(table), n=2, cutoff=0.6)
-    hint = f"; did you mean {' or '.join(repr(n) for n in near)}?" if near else "."
-    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(table)}")
+    known = {str(key): key for key in table}
+    near = difflib.get_close_matches(str(name), list(known), n=2, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(repr(known[n]) for n in near)}?" if near else "."
+    raise ValueError(f"unknown {kind} {name!r}{hint} Known: {', '.join(known)}")

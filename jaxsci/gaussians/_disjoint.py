@@ -5,7 +5,7 @@ import abc
 import jax
 import jax.numpy as jnp
 import lineax as lx
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ._register import register_rectangular
 
@@ -32,7 +32,7 @@ class DisjointRows(lx.AbstractLinearOperator):
         """A flat field by rows: the points of each, in an order of their own."""
 
     @abc.abstractmethod
-    def spread(self, values: Float[Array, " k"]) -> Float[Array, " n"]:
+    def spread(self, values: Shaped[Array, " k"]) -> Shaped[Array, " n"]:
         """Gives every point the value of its row."""
 
     @abc.abstractmethod

@@ -5,7 +5,7 @@ import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Shaped
 
 from ._disjoint import DisjointRows, sum_products
 from ._register import register_rectangular
@@ -110,7 +110,7 @@ class SeparateRows(DisjointRows):
     def group(self, field: Float[Array, " n"]) -> Float[Array, "k p"]:
         return field[self.sparse.indices]
 
-    def spread(self, values: Float[Array, " k"]) -> Float[Array, " n"]:
+    def spread(self, values: Shaped[Array, " k"]) -> Shaped[Array, " n"]:
         zeros = jnp.zeros((self.sparse.size,), values.dtype)
         return zeros.at[self.sparse.indices].set(values[:, None])
 
@@ -147,7 +147,7 @@ class PartRows(DisjointRows):
     def group(self, field: Float[Array, " n"]) -> Float[Array, "k p"]:
         return self.operator.group(self._part(field))
 
-    def spread(self, values: Float[Array, " k"]) -> Float[Array, " n"]:
+    def spread(self, values: Shaped[Array, " k"]) -> Shaped[Array, " n"]:
         return self._embed(self.operator.spread(values))
 
     def reweighted(self, weights: Float[Array, " n"]) -> "PartRows":
@@ -188,7 +188,7 @@ class EnclosingRows(DisjointRows):
     def group(self, field: Float[Array, " n"]) -> Float[Array, "k p"]:
         return self.inner.group(field)
 
-    def spread(self, values: Float[Array, " k"]) -> Float[Array, " n"]:
+    def spread(self, values: Shaped[Array, " k"]) -> Shaped[Array, " n"]:
         return self.inner.spread(values)
 
     def reweighted(self, weights: Float[Array, " n"]) -> "EnclosingRows":

@@ -5,7 +5,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Shaped
 
 from ._disjoint import DisjointRows
 
@@ -57,7 +57,7 @@ class WeightedSums(DisjointRows):
     def group(self, field: Array) -> Array:
         return field.reshape(self.shape).transpose(*self.kept, *self.over).reshape(self.rows, -1)
 
-    def spread(self, values: Float[Array, " k"]) -> Float[Array, " n"]:
+    def spread(self, values: Shaped[Array, " k"]) -> Shaped[Array, " n"]:
         keep = [n if i in self.kept else 1 for i, n in enumerate(self.shape)]
         return jnp.broadcast_to(values.reshape(keep), self.shape).ravel()
 

@@ -46,8 +46,8 @@ def from_function(
         deviation) of arrays, or a mean alone, for which `variance` must be given. Arrays of any
         shape are flattened in C order.
     - `variance`: a scalar, an array of the mean's size, or a callable of the inputs that returns
-        either; in the unit of the field squared. Numbers are held in training; a callable's arrays
-        are parameters.
+        either; in the unit of the field squared. A scalar is no parameter; an array is held in
+        training (by gradients: keep a decay of weights away); a callable's arrays are parameters.
     - `readout`: applied to what the function returns, e.g. to split two channels:
         `lambda y: (y[..., 0], jax.nn.softplus(y[..., 1]))`.
 

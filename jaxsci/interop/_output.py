@@ -18,7 +18,7 @@ _PARTS = ("mean", "standard deviation")
 
 
 def checked_variance(where: str, variance: ArrayLike | Callable[[Any], Array] | None) -> Variance:
-    """`variance` as an array where it is a number, refused where it is negative."""
+    """`variance` as an array, or a number where it is one, refused where it is negative."""
     if variance is None or callable(variance):
         return variance
     array = jnp.asarray(variance)
@@ -29,7 +29,8 @@ def checked_variance(where: str, variance: ArrayLike | Callable[[Any], Array] | 
         raise ValueError(
             f"`{where}(variance=...)`: expected numbers >= 0, got {np.asarray(array).min()}"
         )
-    return array
+    # Python's number is no parameter: no decay of weights makes it smaller.
+    return float(array) if is_concrete(array) and array.ndim == 0 else array
 
 
 def as_gaussian(

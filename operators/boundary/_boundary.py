@@ -199,7 +199,7 @@ class BoundaryConditions(eqx.Module):
         shape, given = tuple(shape), dict(given or {})
         self.check(where, shape)
         for face in given:
-            lookup("face", face, {f: None for f in self.faces})  # pyright: ignore
+            lookup("face", face, dict.fromkeys(self.faces))
             if getattr(self.faces[face], "value", 0.0) is not None:
                 held = type(self.faces[face]).__name__
                 raise ValueError(

@@ -1,6 +1,6 @@
 """Direct factorisations of block-sparse symmetric matrices, behind one interface."""
 
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from ._results import DIRECT_RESULTS
 from ._supernodal import SupernodalPlan, plan_supernodal
 
 
+@runtime_checkable
 class DirectPlan(Protocol):
     """What the `plan` of every direct method is: it factors matrices of one structure."""
 

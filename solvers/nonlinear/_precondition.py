@@ -1,6 +1,6 @@
 """A preconditioner that is factored inside the loop: once, or again when it has grown stale."""
 
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
@@ -23,6 +23,7 @@ from ._problem import Problem
 Refresh = Literal["never", "auto", "always"]
 
 
+@runtime_checkable
 class Plannable(Protocol):
     """Settings of a preconditioner of [`jaxsci.solvers.preconditioners`][]."""
 

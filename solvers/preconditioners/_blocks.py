@@ -1,6 +1,6 @@
 """Small dense blocks: what is asked of a matrix of them, and their products and roots."""
 
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -9,6 +9,7 @@ from jaxtyping import Array, Float
 from jaxsci.solvers.sparse import inverse_cholesky
 
 
+@runtime_checkable
 class BlockMatrix(Protocol):
     """What is needed of [`jaxsci.solvers.sparse.BlockSymmetric`][]."""
 

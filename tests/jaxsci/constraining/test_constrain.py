@@ -8,7 +8,7 @@ import pytest
 
 import jaxsci
 from jaxsci.conservation import integral
-from jaxsci.constraining import constrain
+from jaxsci.constraining import CONSTRAIN_RESULTS, DiffusiveFlux, constrain
 from jaxsci.export import export_stablehlo
 from jaxsci.gaussians import Gaussian
 from jaxsci.grids import Grid
@@ -93,6 +93,37 @@ def test_laws_and_values_of_the_inputs():
         batch.mean @ integral(grid, 0.0).G.weights, inputs["mass"], rtol=1e-6
     )
     assert jax.vmap(lambda c: c.holds)(certificate).all()
+    assert certificate.holds  # of all of them
+    wrong = eqx.tree_at(lambda c: c.residual_after[0], certificate, jnp.array([[0.0], [1.0]]))
+    assert not wrong.holds
+
+
+def test_balance_of_the_inputs():
+    """Each input has its own diffusivity, and only what does not fit to it is refused."""
+    grid = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, N))
+    slopes = {("x", "low"): Neumann(0.0), ("x", "high"): Neumann(2.0)}
+    constrained = constrain(
+        lambda inputs: jnp.ones(grid.shape) * inputs["diffusivity"],
+        variance=1.0,
+        conservation=lambda inputs: integral(grid, inputs["mass"], over="x"),
+        boundary=BoundaryConditions.on(
+            grid, {("x", "low"): Neumann(0.0), ("x", "high"): Neumann(2.0)}
+        ),
+        balance=lambda inputs: DiffusiveFlux(grid, inputs["diffusivity"]),
+        shape=grid.shape,
+    )
+    mass = jnp.array([1.0, 1.5, 2.0])
+    inputs = {"diffusivity": jnp.array([0.5, 0.25]), "mass": jnp.stack([mass, mass])}
+    _, certificate = jax.vmap(constrained.with_certificate)(inputs)
+    np.testing.assert_array_equal(certificate.result == CONSTRAIN_RESULTS.successful, [1, 0])
+    np.testing.assert_array_equal(certificate.result == CONSTRAIN_RESULTS.unbalanced, [0, 1])
+
+
+def test_a_number_for_the_variance_is_no_parameter():
+    """No decay of weights makes it smaller."""
+    constrained = constrain(_mlp(), **_parts(), variance=0.1)
+    leaves = eqx.filter(constrained.surrogate, eqx.is_inexact_array)
+    assert len(jax.tree.leaves(leaves)) == len(jax.tree.leaves(eqx.filter(_mlp(), eqx.is_array)))
 
 
 def test_training_through_the_constraint():

@@ -52,3 +52,12 @@ def test_the_first_number_that_is_not_finite_is_named(value):
         require_finite(None, "x", array)
     with pytest.raises(ValueError, match=r"at index \(\) \(1 of 1"):
         require_finite("f", "x", value)
+
+
+def test_lookup_of_pairs():
+    table = {("x", "low"): 1, ("x", "high"): 2}
+    assert lookup("face", ("x", "high"), table) == 2
+    with pytest.raises(
+        ValueError, match=r"unknown face \('y', 'low'\); did you mean \('x', 'low'\)"
+    ):
+        lookup("face", ("y", "low"), table)

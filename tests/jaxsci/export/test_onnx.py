@@ -55,7 +55,7 @@ def test_padded_norm_and_factors(relative):
     assert relative(found, jax.vmap(model)(x)) <= 1e-5
 
 
-def test_refusals():
+def test_refusals(case_of):
     def eigenvalues(x):
         return jnp.linalg.eigvals(x).imag
 
@@ -63,3 +63,7 @@ def test_refusals():
         export_onnx(None, eigenvalues, (jnp.ones((3, 3)),))
     with pytest.raises(ValueError, match="12 modes of Fourier"):
         export_onnx(None, FNO(1, 1, 12, width=8, key=jax.random.key(0)), (jnp.ones((1, 8)),))
+    # Residuals to twice the precision split numbers by their bits, which ONNX cannot.
+    case = case_of("constrained")
+    with pytest.raises(ValueError, match="No Op registered for BitCast"):
+        export_onnx(None, case.model, case.args)
