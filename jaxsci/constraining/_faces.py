@@ -20,7 +20,7 @@ from jaxsci.gaussians import (
     SparseRows,
     WeightedSums,
 )
-from jaxsci.operators.boundary import BoundaryConditions, Values, eliminate, enforce
+from jaxsci.operators.boundary import BoundaryConditions, Periodic, Values, eliminate, enforce
 
 # Rows that share points are made a matrix; of so many numbers at most.
 _LARGEST = 50_000_000
@@ -42,9 +42,11 @@ class Faces:
         dtype: Any,
     ):
         self.conditions, self.values, self.shape, self.dtype = conditions, values, shape, dtype
+        axes = conditions.constrained()
+        circles = [axis for axis in axes if isinstance(conditions.pair(axis)[0], Periodic)]
+        self.circles = BoundaryConditions(conditions.axes, dict.fromkeys(circles, Periodic(1.0)))
         found = eliminate(conditions, shape, dtype)
-        self.at, self.periodic = found.at, found.periodic
-        self.indices, self.weights = found.indices, found.weights
+        self.at, self.indices, self.weights = found.at, found.indices, found.weights
         self.numbers = smallest(conditions, shape)
         numbers = tuple(self.numbers.get(n, n) for n in shape)
         self.known = eliminate(conditions, numbers, dtype) if self.numbers else found
@@ -56,8 +58,8 @@ class Faces:
     def enforce(self, field: Float[Array, " n"]) -> Float[Array, " n"]:
         """`E v + e`, each face by its own stencil."""
         # The map of a circle is the low end's; averaging two equal ends changes nothing.
-        field = field.at[self.at].set(jnp.where(self.periodic, self.rows.mv(field), field[self.at]))
-        return enforce(field.reshape(self.shape), self.conditions, self.values).ravel()
+        u = enforce(field.reshape(self.shape), self.circles)
+        return enforce(u, self.conditions, self.values).ravel()
 
     def pull(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         """`E' w`."""

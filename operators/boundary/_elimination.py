@@ -114,7 +114,7 @@ def _of_open_sizes(
         prescribed = [isinstance(condition, Dirichlet) for condition in pair]
         for side, whether in zip(SIDES, prescribed, strict=True):
             if whether:
-                fixed = put(fixed, at, side, jnp.asarray(True))
+                fixed = put(fixed, at, side, jnp.ones_like(from_end(fixed, at, side, 0)))
         if any(c is not None and not isinstance(c, Dirichlet) for c in pair):
             dependent.append(axis)
         else:

@@ -103,9 +103,12 @@ def ordered_axes(conditions: BoundaryConditions) -> list[str]:
 
 
 def put(u: Array, axis: int, side: Side, value: Array) -> Array:
-    index: list[slice | int] = [slice(None)] * u.ndim
-    index[axis] = 0 if side == "low" else -1
-    return u.at[tuple(index)].set(value)
+    # Chosen point by point, not scattered: where an axis is divided over devices, XLA (jax 0.10)
+    # put what was scattered to its end at the end of every part.
+    n = u.shape[axis]
+    there = jnp.arange(n) == (0 if side == "low" else n - 1)
+    there = there.reshape([n if i == axis else 1 for i in range(u.ndim)])
+    return jnp.where(there, jnp.expand_dims(value, axis), u)
 
 
 def check_field(where: str, u: Array) -> None:

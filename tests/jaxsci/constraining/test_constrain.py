@@ -106,9 +106,7 @@ def test_balance_of_the_inputs():
         lambda inputs: jnp.ones(grid.shape) * inputs["diffusivity"],
         variance=1.0,
         conservation=lambda inputs: integral(grid, inputs["mass"], over="x"),
-        boundary=BoundaryConditions.on(
-            grid, {("x", "low"): Neumann(0.0), ("x", "high"): Neumann(2.0)}
-        ),
+        boundary=BoundaryConditions.on(grid, slopes),
         balance=lambda inputs: DiffusiveFlux(grid, inputs["diffusivity"]),
         shape=grid.shape,
     )

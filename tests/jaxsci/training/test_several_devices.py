@@ -14,6 +14,11 @@ import numpy as np
 import pytest
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from jaxsci import constrain
+from jaxsci.conservation import integral
+from jaxsci.grids import Grid
+from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann
+from jaxsci.operators.constrained import RECIPES, make_operator
 from jaxsci.operators.fno import FNO
 
 SCRIPT = Path(__file__).with_name("two_processes.py")
@@ -72,6 +77,60 @@ def test_one_field_divided_along_an_axis(axis):
     assert np.abs(np.asarray(y) - one).max() <= 1e-6 * np.abs(one).max()
     if axis == 2:
         assert "all-gather" not in str(compiled.as_text())
+
+
+@pytest.mark.multidevice
+@pytest.mark.parametrize("axis", [2, 3])
+def test_a_constrained_field_divided_along_an_axis(axis):
+    """Walls, a first state and a total at each time: as on one device, and they hold."""
+    walls = BoundaryConditions(("t", "x"), {"x": Neumann(0.0)}, length={"x": 1.0})
+    both = BoundaryConditions(
+        ("t", "x"), {"x": Neumann(0.0), ("t", "low"): Dirichlet()}, length={"x": 1.0}
+    )
+    grid = Grid.uniform(t=(0.0, 1.0, 48), x=(0.0, 1.0, 64))
+    weights = grid.spatial.weights()
+    model = constrain(
+        make_operator("fno-matched", 1, 1, walls, modes=(4, 4), width=8, layers=2, key=KEY),
+        variance=0.1,
+        conservation=lambda x: integral(grid, jnp.repeat(weights @ x[0, 0], 48), over="x"),
+        boundary=both,
+        values=lambda x: {("t", "low"): x[:, 0]},
+        shape=(1, *grid.shape),
+        boundary_update="enforce",
+    )
+    x = 1 + jax.random.normal(KEY, (1, 1, *grid.shape))
+    space = mesh("space")
+    part = NamedSharding(space, PartitionSpec(*[None] * axis, "space"))
+
+    @jax.jit
+    def apply(x):
+        gaussian, certificate = jax.vmap(model.with_certificate)(x)
+        return gaussian.mean.reshape(x.shape), certificate.holds
+
+    (one, held), (divided, still) = apply(x), apply(jax.device_put(x, part))
+    assert held and still
+    assert np.abs(np.asarray(divided) - one).max() <= 2e-6 * np.abs(one).max()
+
+
+@pytest.mark.slow
+@pytest.mark.multidevice
+@pytest.mark.parametrize("name", RECIPES)
+def test_walls_of_a_divided_field(name):
+    """Every way to obey, with values from the field itself, divided along time or space."""
+    walls = {("x", "low"): Neumann(), ("x", "high"): Dirichlet(), ("t", "low"): Dirichlet()}
+    conditions = BoundaryConditions(("t", "x"), walls, length={"x": 1.0}, corners="t")
+    model = make_operator(name, 1, 1, conditions, modes=(4, 4), width=8, layers=2, key=KEY)
+
+    @jax.jit
+    def apply(x):
+        ends = {("x", "low"): x[:, :, 0], ("x", "high"): x[:, :, -1]}
+        return model(x, ends | {("t", "low"): x[:, 0]})
+
+    x = 1 + jax.random.normal(KEY, (1, 48, 64))
+    one = apply(x)
+    for spec in ((None, "space"), (None, None, "space")):
+        divided = apply(jax.device_put(x, NamedSharding(mesh("space"), PartitionSpec(*spec))))
+        assert np.abs(np.asarray(divided) - one).max() <= 2e-6 * np.abs(one).max()
 
 
 @pytest.mark.slow
