@@ -99,7 +99,8 @@ def constrain(
     parameters: it can be trained as it is, and its gradients go through the update. Laws and values
     that are given as numbers are held: no gradient goes to them (functions of the inputs may have
     parameters; a decay of weights is to be kept to `surrogate`). The loss of a constrained
-    prediction says nothing of what the constraint removes: add that of `surrogate` alone.
+    prediction says nothing of what the constraint removes: add that of `surrogate` alone (docs,
+    "Laws and boundaries at once").
 
     **Arguments:**
 

@@ -1,6 +1,7 @@
 """`jaxsci export`: from a run's folder or a checkpoint to files for elsewhere, and refusals."""
 
 import json
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -24,8 +25,10 @@ def run(tmp_path_factory):
         patch.setenv("JAXSCI_CACHE", str(base / "families"))
         tiny = {"functions": 8, "epochs": 1, "batch-size": 4, "width": 4, "points": 32}
         words = [word for name, n in tiny.items() for word in (f"--{name}", str(n))]
-        words += ["--no-figures", "--model", "fno", "fno-matched-padded-blended"]
+        words += ["--no-figures", "--model", "fno-matched-padded-blended"]
         assert main(["run", "stokes", *words, "--output", str(base / "run")]) == 0
+    models = base / "run" / "models"
+    shutil.copy(models / "fno-matched-padded-blended-0.jaxsci", models / "fno-0.jaxsci")
     return base / "run"
 
 
