@@ -5,6 +5,7 @@ open batch and an open grid, reloaded, and, where onnxruntime and jax2onnx are i
 Latency of one sample and throughput of batches, on several grids.
 """
 
+import importlib
 import importlib.util
 import tempfile
 from collections.abc import Callable
@@ -65,9 +66,8 @@ def models() -> dict[str, Callable[..., Any]]:
 
 def session(content: bytes) -> Callable[[np.ndarray], Any]:
     """The ONNX file in onnxruntime, with as many threads as it takes by itself."""
-    import onnxruntime
-
-    found = onnxruntime.InferenceSession(content)
+    runtime: Any = importlib.import_module("onnxruntime")
+    found = runtime.InferenceSession(content)
     return lambda x: found.run(None, {"x0": x})[0]
 
 

@@ -154,6 +154,11 @@ def report(found: Found, command: str, seeds: int) -> str:
     return "\n".join(lines) + "\n"
 
 
+def rounded(numbers: Any) -> Any:
+    """To four digits, for the file."""
+    return jax.tree.map(lambda number: float(f"{number:.4g}"), numbers)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--budget", default="quick", choices=["quick", "cpu", "paper"])
@@ -167,7 +172,10 @@ def main() -> None:
     name = f"uncertainty-{asked.budget}"
     (RESULTS / f"{name}.md").write_text(text)
     kept = {
-        equation: [{"table": r.table, "training": r.training, "notes": r.notes} for r in results]
+        equation: [
+            {"table": rounded(r.table), "training": rounded(r.training), "notes": r.notes}
+            for r in results
+        ]
         for equation, results in found.items()
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(kept) + "\n")

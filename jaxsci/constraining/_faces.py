@@ -135,7 +135,7 @@ def smallest(conditions: BoundaryConditions, shape: tuple[Any, ...]) -> dict[Any
     for axis, n in zip(conditions.axes, shape[1:], strict=True):
         if jax.export.is_symbolic_dim(n):
             orders = [getattr(each, "order", 0) for each in conditions.pair(axis)]
-            needed = max(3, 2 + max(orders) * np.count_nonzero(orders))
+            needed = max(3, 2 + max(orders) * sum(order > 0 for order in orders))
             if not n >= needed:  # raises where JAX cannot tell
                 raise ValueError(
                     f"`impose(shape=...)`: axis {axis!r} of open size needs {needed} points, got "

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import equinox as eqx
 import jax
@@ -213,7 +213,7 @@ def field_shape(
     return full
 
 
-def sizes_of(shape: Sequence[int]) -> tuple[int, ...]:
+def sizes_of(shape: Sequence[Any]) -> tuple[Any, ...]:
     """As Python's numbers, or, in an export, the symbols that they are."""
     return tuple(n if jax.export.is_symbolic_dim(n) else int(n) for n in shape)
 
