@@ -98,9 +98,9 @@ def served(name: str, model: Callable[..., Any], folder: Path) -> list[Measureme
             rows.append(
                 Measurement(f"{case}: live", batch / seconds["live"], "samples/s", "higher")
             )
-            largest = np.abs(found["live"]).max()
+            largest = float(np.abs(found["live"]).max())
             for way in list(ways)[1:]:
-                off = np.abs(found[way] - found["live"]).max() / largest
+                off = float(np.abs(found[way] - found["live"]).max()) / largest
                 ratio = seconds[way] / seconds["live"]
                 rows.append(Measurement(f"{case}: {way} / live, time", ratio, "x", "lower"))
                 rows.append(
