@@ -14,11 +14,8 @@ from jaxsci.export import export_stablehlo
 pytest.importorskip("flatbuffers", reason="jax writes exports with flatbuffers: jaxsci[export]")
 
 SCRIPT = Path(__file__).with_name("run_alone.py")
-SOME, OTHERS = (
-    ("constrained",),
-    ("default", "boon", "fno", "lifted", "adapted", "default-plane", "circle"),
-)
-NAMES = [*SOME, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
+OTHERS = ("constrained", "default", "boon", "lifted", "adapted", "default-plane", "circle")
+NAMES = ["fno", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
 def numbers(args):

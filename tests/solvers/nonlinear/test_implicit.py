@@ -110,7 +110,7 @@ def test_a_linear_fit_has_the_derivative_of_the_normal_equations(x64):
     np.testing.assert_allclose(jacobian, np.linalg.solve(normal, A.T * w**2), atol=1e-10)
 
 
-@pytest.mark.parametrize("linear", ["dense", "cg"])
+@pytest.mark.parametrize("linear", [pytest.param("dense", marks=pytest.mark.slow), "cg"])
 def test_marginal_covariances_are_blocks_of_the_dense_inverse(linear, x64):
     z, root = _data()
     problem = _problem(z, root, jnp.asarray(100.0))

@@ -323,9 +323,8 @@ def test_half_precision_residuals_are_never_called_a_success():
         minimise(problem, x0, policy="naive_half")
 
 
-@pytest.mark.parametrize(
-    "method", [pytest.param(None, marks=pytest.mark.slow), LevenbergMarquardt()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("method", [None, LevenbergMarquardt()])
 def test_a_factor_in_float32_solves_what_it_cannot_hold(method):
     # The weakest directions of a long drive are below the rounding of J'J.
     graph = manhattan(200, seed=0)
