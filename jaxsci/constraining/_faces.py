@@ -172,7 +172,9 @@ def owners(G: lx.AbstractLinearOperator, numbers: Mapping[Any, int]) -> np.ndarr
     """
     if isinstance(G, PartRows):
         part = owners(G.operator, numbers)
-        return None if part is None else np.pad(part, _beside(len(part), G.part, G.parts))
+        if part is None:
+            return None
+        return np.pad(part, [len(part) * n for n in (G.part, G.parts - 1 - G.part)])
     if not isinstance(G, WeightedSums):
         return None
     shape = tuple(numbers.get(n, n) for n in G.shape)
@@ -181,10 +183,6 @@ def owners(G: lx.AbstractLinearOperator, numbers: Mapping[Any, int]) -> np.ndarr
     keep = [shape[i] if i in G.kept else 1 for i in range(len(shape))]
     rows = np.arange(1, 1 + math.prod(keep)).reshape(keep)
     return np.broadcast_to(rows, shape).ravel()
-
-
-def _beside(size: int, part: int, parts: int) -> tuple[int, int]:
-    return part * size, (parts - 1 - part) * size
 
 
 def enclosed(earlier: list[np.ndarray | None], owner: np.ndarray | None) -> bool:
