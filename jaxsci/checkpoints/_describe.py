@@ -13,6 +13,8 @@ import hashlib
 import importlib
 import sys
 from collections.abc import Callable, Mapping
+from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import equinox as eqx
@@ -189,12 +191,12 @@ def _path_of(value: Any) -> str | None:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if name is None:
         return None
-    home = getattr(value, "__module__", None)
+    home = _named(getattr(value, "__module__", None))
     for module in (*_PUBLIC, home):
         if module and _found(f"{module}.{name}") is value:
             return _shortest(f"{module}.{name}", value)
     # A `lambda` that a module has under a name.
-    for name, each in vars(sys.modules.get(str(home), builtins)).items():
+    for name, each in vars(_module(home) if home else builtins).items():
         if each is value:
             return f"{home}.{name}"
     return None
@@ -210,9 +212,27 @@ def _shortest(path: str, value: Any) -> str:
 def _found(path: str) -> Any:
     module, _, name = path.rpartition(".")
     try:
-        return getattr(importlib.import_module(module), name, None)
+        return getattr(_module(module), name, None)
     except ImportError:
         return None
+
+
+def _named(module: str | None) -> str | None:
+    """The name under which another process imports a module: a script has that of its file."""
+    if module != "__main__":
+        return module
+    main = sys.modules["__main__"]
+    spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+    if spec is not None:
+        return spec.name
+    return module if file is None else Path(file).stem
+
+
+def _module(name: str) -> ModuleType:
+    """A module by that name; never the running script a second time."""
+    if name == _named("__main__"):
+        return sys.modules["__main__"]
+    return importlib.import_module(name)
 
 
 def _import(path: str, where: str, trusted: tuple[str, ...]) -> Any:
@@ -228,7 +248,7 @@ def _import(path: str, where: str, trusted: tuple[str, ...]) -> Any:
             f"`{where}`: there is no {path!r} in the installed version; load it with the version "
             "that saved it, or pass `like=`"
         )
-    home = getattr(found, "__module__", None) or getattr(found, "__name__", "")
+    home = _named(getattr(found, "__module__", None)) or getattr(found, "__name__", "")
     if str(home).partition(".")[0] not in (*TRUSTED, *trusted):
         raise ValueError(
             f"`{where}`: the file names {path!r}, which is not of that package but {home}"

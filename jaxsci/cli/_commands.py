@@ -130,6 +130,7 @@ COMMANDS = {
         examples=(
             "jaxsci export runs/stokes-quick --model boon",
             "jaxsci export model.jaxsci --output model.onnx --json",
+            "jaxsci export surrogate.jaxsci --like mymodels:build",
         ),
         settings="ExportSettings",
         function="export_file",

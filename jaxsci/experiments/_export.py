@@ -1,9 +1,12 @@
 """`jaxsci export`: from a checkpoint, or the folder of a run, to a file for elsewhere."""
 
+import contextlib
 import dataclasses
 import importlib
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import Any
 
 import jax
@@ -11,8 +14,16 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsci.checkpoints import load_checkpoint, read_checkpoint
+from jaxsci.constraining import ConstrainedSurrogate
 from jaxsci.errors import lookup
-from jaxsci.export import export_onnx, export_stablehlo, input_names, operator_arguments, plain
+from jaxsci.export import (
+    export_onnx,
+    export_stablehlo,
+    input_names,
+    moments,
+    operator_arguments,
+    plain,
+)
 from jaxsci.operators.boundary import BoundaryConditions
 from jaxsci.operators.fno import FNO
 
@@ -57,8 +68,9 @@ def export_file(
 ) -> ExportResult:
     """Exports a model that was saved, and compares what the file gives with the live model.
 
-    Axes of operators with boundary conditions, and of Fourier neural operators, stay open in
-    StableHLO; other models, and ONNX, have the sizes with which the checkpoint was saved.
+    Axes of operators with boundary conditions, of surrogates whose `shape` is a function of the
+    inputs, and of Fourier neural operators stay open in StableHLO; other models, and ONNX, have the
+    sizes with which the checkpoint was saved.
 
     **Arguments:**
 
@@ -66,8 +78,8 @@ def export_file(
     - `progress`: called with a line of text now and then.
 
     **Raises:** `ValueError` if there is no such model, if it was saved without the arguments of a
-    call, if it cannot be exported, or if the file's numbers differ by more than 1e-4; `OSError` for
-    a file that exists already.
+    call, if it cannot be loaded (as [`jaxsci.checkpoints.load_checkpoint`][]) or exported, or if
+    the file's numbers differ by more than 1e-4; `OSError` for a file that exists already.
     """
     say = progress or (lambda line: None)
     kind = settings.resolved_format()
@@ -82,7 +94,9 @@ def export_file(
             "save it with `save_checkpoint(..., args=(x, ...))`"
         )
     say(f"loading {source}")
-    model = load_checkpoint(source)
+    with _importing_from_here():
+        like = None if settings.like is None else _named(settings.like)
+        model = load_checkpoint(source, like, trusted=settings.trusted)
     args, shapes = _arguments(model, said["args"])
     given = jax.tree.map(_random, args)
     say(f"exporting to {output}")
@@ -94,7 +108,7 @@ def export_file(
     else:
         content = export_onnx(output, model, args)
         found, inputs = _run_onnx(content, given)
-    expected = jax.tree.leaves(plain(jax.jit(jax.vmap(model))(*given)))
+    expected = jax.tree.leaves(plain(jax.jit(jax.vmap(_moments_of(model)))(*given)))
     difference = None if found is None else _difference(found, expected)
     if difference is not None and not difference <= _ALLOWED:
         output.unlink()
@@ -141,17 +155,54 @@ def find_checkpoint(settings: ExportSettings) -> Path:
     return seeds[next(iter(seeds)) if settings.seed is None else settings.seed]
 
 
+@contextlib.contextmanager
+def _importing_from_here() -> Iterator[None]:
+    """Modules of the working folder can be imported, as with `python -m`."""
+    here = str(Path.cwd())
+    sys.path.insert(0, here)
+    try:
+        yield
+    finally:
+        sys.path.remove(here)
+
+
+def _named(path: str) -> Any:
+    """The model that `MODULE:NAME` is or builds.
+
+    **Raises:** `ValueError` if there is none.
+    """
+    module, _, name = path.partition(":")
+    try:
+        found = getattr(importlib.import_module(module), name)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise ValueError(f"--like: expected MODULE:NAME, got {path!r}: {error}") from error
+    return found() if isinstance(found, FunctionType) else found
+
+
+def _moments_of(model: Callable[..., Any]) -> Callable[..., Any]:
+    return lambda *args: moments(model(*args))
+
+
 def _arguments(model: Any, args: tuple[Any, ...]) -> tuple[tuple[Any, ...], Any]:
     """The arguments, and names for the sizes that may stay open."""
     dimensions = len(args[0].shape) - 1 if hasattr(args[0], "shape") else -1
-    if isinstance(model, FNO):
-        names = ", ".join(["_", *(f"n{axis + 1}" for axis in range(dimensions))])
-        return args, (names, *[None] * (len(args) - 1))
     found = jax.tree.leaves(model, is_leaf=lambda node: isinstance(node, BoundaryConditions))
     conditions = next((node for node in found if isinstance(node, BoundaryConditions)), None)
+    if isinstance(model, ConstrainedSurrogate):
+        if any(each is not None and not callable(each) for each in _sized(model)):
+            return args, None
+        model = getattr(model.surrogate, "function", None)
+    if isinstance(model, FNO) and conditions is None:
+        names = ", ".join(["_", *(f"n{axis + 1}" for axis in range(dimensions))])
+        return args, (names, *[None] * (len(args) - 1))
     if conditions is not None and dimensions == len(conditions.axes) and len(args) <= 2:
         return operator_arguments(conditions, *args)
     return args, None
+
+
+def _sized(surrogate: ConstrainedSurrogate) -> tuple[Any, ...]:
+    """What has the size of one grid, unless it is a function of the inputs."""
+    return surrogate.shape, surrogate.conservation, surrogate.inequality, surrogate.balance
 
 
 def _random(like: jax.ShapeDtypeStruct) -> jax.Array:

@@ -22,6 +22,11 @@ class ExportSettings:
     """Which model of a run's folder, where there are several."""
     seed: int | None = None
     """Of which seed; by default the first."""
+    like: str | None = None
+    """MODULE:NAME of a model that was built as the saved one, or of a function without arguments
+    that builds it: for what a file cannot describe, such as a lambda."""
+    trusted: tuple[str, ...] = ()
+    """Packages of yours whose classes and functions the checkpoint names: they are imported."""
     overwrite: bool = False
     """Replace the output if it exists already."""
 

@@ -13,4 +13,5 @@ from ._selected import EnclosingRows as EnclosingRows
 from ._selected import PartRows as PartRows
 from ._selected import SeparateRows as SeparateRows
 from ._selected import SparseRows as SparseRows
+from ._separable import separable_factors as separable_factors
 from ._sums import WeightedSums as WeightedSums

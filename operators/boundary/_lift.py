@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -87,8 +88,9 @@ def blend(
 
     A face that is off by `r = g - B u` gets `u + p r / (B p)`: `p = (1 - s / w)^2` for a value,
     `s (1 - s / w)^2` for a derivative, at the distance `s < w` from the face. Setting one point
-    leaves a jump of `r` beside the wall; this does not, and changes as much at any resolution. What
-    rounding leaves is then enforced.
+    leaves a jump of `r` beside the wall; this does not, and changes as much at any resolution. A
+    derivative is measured for it over up to an eighth of the axis, not between points ever closer,
+    whose rounding is divided by their distance. What is left is then enforced.
 
     **Arguments:**
 
@@ -139,7 +141,7 @@ def blend_resolved(
                 power = 1 if isinstance(condition, Neumann) else 0
                 p = _along(_fading(n, width, side, power, max(reach, other), u.dtype), at, u.ndim)
                 size = _measure(p, conditions, face, n)
-                r = (resolved[face] - _measure(u, conditions, face, n)) / size
+                r = (resolved[face] - _measure(u, conditions, face, n, _stride(n, reach))) / size
                 u = u + p * jnp.expand_dims(r, at)
     return enforce_resolved(u, conditions, resolved)
 
@@ -163,13 +165,27 @@ def _unit(n: Any, dtype: Any) -> Array:
     return jnp.arange(n, dtype=dtype) / as_number(n - 1, dtype)
 
 
-def _measure(u: Array, conditions: BoundaryConditions, face: FaceName, n: Any) -> Array:
-    """`B u`, the left side of the condition of a face, in its own units."""
+def _measure(
+    u: Array, conditions: BoundaryConditions, face: FaceName, n: Any, stride: Any = 1
+) -> Array:
+    """`B u`, the left side of a face's condition in its own units, by each `stride`-th point."""
     condition, at = conditions.faces[face], conditions.along(face[0])
     assert not isinstance(condition, Periodic)
     h = conditions.step(face[0], n, u.dtype) if conditions.has_step(face[0]) else jnp.ones(())
-    weights, m = functional(condition, face[1], h.astype(u.dtype), u.dtype)
-    return sum(w * from_end(u, at, face[1], k) for k, w in enumerate(weights)) / m
+    h = h.astype(u.dtype) * as_number(stride, u.dtype)
+    weights, m = functional(condition, face[1], h, u.dtype)
+    return sum(w * from_end(u, at, face[1], k * stride) for k, w in enumerate(weights)) / m
+
+
+_SPAN = 8
+"""A derivative is measured over one part in so many of its axis, as far as points allow."""
+
+
+def _stride(n: Any, reach: int) -> Any:
+    if reach == 0:
+        return 1
+    stride = (n - 1) // (_SPAN * reach)
+    return max(stride, 1) if isinstance(n, int) else jax.core.max_dim(stride, 1)
 
 
 def _powers(conditions: BoundaryConditions, faces: list[FaceName]) -> tuple[int, ...]:

@@ -5,6 +5,7 @@ from fractions import Fraction
 from functools import cache
 from typing import Any, Literal
 
+import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float
 
@@ -28,8 +29,11 @@ def one_sided(order: int) -> tuple[tuple[int, ...], int]:
     return tuple(int(f * d) for f in c), d
 
 
-def from_end(u: Array, axis: int, side: Side, k: int) -> Array:
+def from_end(u: Array, axis: int, side: Side, k: Any) -> Array:
     """The points of `u` that are `k` steps inside the end of an axis; that axis is gone."""
+    if not isinstance(k, int):  # a symbol of `jax.export`, of which it is not known that it fits
+        at = k if side == "low" else u.shape[axis] - 1 - k
+        return jax.lax.dynamic_index_in_dim(u, jnp.asarray(at), axis, keepdims=False)
     index: list[slice | int] = [slice(None)] * u.ndim
     index[axis] = k if side == "low" else -1 - k
     return u[tuple(index)]

@@ -2,6 +2,8 @@
 
 import json
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -69,6 +71,68 @@ def test_default_output_is_beside_and_not_replaced(saved):
     with pytest.raises(FileExistsError, match="--overwrite replaces it"):
         export_file(ExportSettings(saved))
     assert export_file(ExportSettings(saved, overwrite=True)).bytes == result.bytes
+
+
+SCRIPT = """
+import jax, jax.numpy as jnp
+from jaxsci import constrain
+from jaxsci.checkpoints import load_checkpoint, save_checkpoint
+from jaxsci.conservation import integral
+from jaxsci.grids import Grid
+from jaxsci.operators.fno import FNO
+
+
+def total(x):
+    grid = Grid.uniform(x=(0.0, 1.0, x.shape[-1]))
+    return integral(grid, grid.weights() @ x[0])
+
+
+def build(law=total):
+    fno = FNO(1, 1, 6, width=8, layers=1, key=jax.random.key(0))
+    return constrain(fno, variance=0.1, conservation=law)
+
+
+def anonymous():
+    return build(lambda x: total(x))
+
+
+if __name__ == "__main__":
+    x = jnp.ones((1, 32))
+    save_checkpoint("named.jaxsci", build(), args=(x,))
+    save_checkpoint("anonymous.jaxsci", anonymous(), args=(x,))
+    assert load_checkpoint("named.jaxsci", trusted=("rod",)).conservation is total
+"""
+
+
+def test_a_surrogate_with_laws_of_a_script(tmp_path, monkeypatch, capsys):
+    """Saved by a script, which has no module's name, and exported by another process."""
+    (tmp_path / "rod.py").write_text(SCRIPT)
+    monkeypatch.chdir(tmp_path)
+    subprocess.run([sys.executable, "rod.py"], check=True)
+    monkeypatch.setitem(sys.modules, "rod", None)
+    del sys.modules["rod"]  # and again when this test ends
+
+    for source, words in (
+        ("named", ["--trusted", "rod"]),
+        ("anonymous", ["--like", "rod:anonymous"]),
+    ):
+        assert main(["export", f"{source}.jaxsci", *words, "--json"]) == 0
+        results = json.loads(capsys.readouterr().out)["results"]
+        assert results["inputs"] == {"x0": "f32[batch,1,n1]"}
+        assert results["difference"] <= 1e-6
+        x = 2 + jnp.sin(jnp.arange(48.0)).reshape(1, 1, 48)
+        found = load_stablehlo(tmp_path / f"{source}.stablehlo").call(x)
+        weights = np.array([0.5] + [1.0] * 46 + [0.5]) / 47
+        total = float(x[0, 0] @ weights)
+        assert float(found["mean"][0] @ weights) == pytest.approx(total, rel=1e-6)
+        assert found["variance"].shape == (1, 48)
+
+    again = "--overwrite"
+    fails(["named.jaxsci", again], "names 'rod.total'", capsys)
+    fails(["anonymous.jaxsci", again, "--trusted", "rod"], "pass `like=`", capsys)
+    fails(["anonymous.jaxsci", again, "--like", "rod:build"], "anonymous.<locals>", capsys)
+    fails(["anonymous.jaxsci", again, "--like", "rod:nobody"], "expected MODULE:NAME", capsys)
+    fails(["anonymous.jaxsci", again, "--like", "rod"], "expected MODULE:NAME", capsys)
 
 
 def fails(words, message, capsys):

@@ -96,6 +96,21 @@ def test_blending_leaves_no_jump_and_does_not_depend_on_the_grid(x64):
         assert float(jnp.abs(jnp.diff(coarse)).max()) < 0.045 * g
 
 
+@pytest.mark.parametrize("kind", [Neumann(), Robin(a=1.0, b=2.0, order=3)])
+def test_rounding_is_not_divided_by_the_distance_of_points(kind, x64):
+    """The change of the result for noise of size one, on ever finer grids."""
+    conditions = BoundaryConditions("x", {"x": kind}, length={"x": 1.0})
+    value = {("x", side): 0.0 for side in ("low", "high")}
+    for n in (65, 257, 1025):
+        noise = jnp.sign(jnp.asarray(_random(n, 1, n)))
+        largest = jnp.abs(
+            jax.vmap(lambda u: blend(u, conditions, value))(
+                jnp.stack([jnp.roll(noise, k) for k in range(32)])
+            )
+        ).max()
+        assert float(largest) < 12  # hundreds, by neighbouring points
+
+
 def test_linear_and_differentiable_in_field_values_and_width(x64):
     conditions, values = _box(jnp.asarray(_random(0, 1, 9, 11)))
     u = jnp.asarray(_random(1, 1, 9, 11))
