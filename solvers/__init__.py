@@ -22,7 +22,7 @@ the implicit function theorem, and says how it ended in a sentence rather than r
     >>> from jaxsci.precision import Policy
     >>> operator = lineax.MatrixLinearOperator(jnp.array([[1.0, 0.0], [0.0, 2.0], [1.0, 1.0]]))
     >>> b, policy = jnp.array([1.0, 2.0, 2.0]), Policy()
-    >>> lineax.linear_solve(operator, b, solver=jaxsci.solvers.CGNR(policy)).value
+    >>> lineax.linear_solve(operator, b, solver=jaxsci.solvers.CGNR(policy)).value.round(3)
     Array([1., 1.], dtype=float32)
 """
 

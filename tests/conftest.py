@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import random
 import time
 from pathlib import Path
 from typing import Any
@@ -61,8 +62,20 @@ def pytest_configure(config):
     config.stash[_STARTED] = time.monotonic()
 
 
+@pytest.hookimpl(tryfirst=True)  # before `-m "not slow"` chooses
 def pytest_collection_modifyitems(config, items):
-    """Under a time limit, the first test of every file, then the second of every file, ..."""
+    """Marks cases as slow, and, under a time limit, takes one test of every file after another."""
+    cases: dict[str, list[pytest.Item]] = {}
+    for item in items:
+        if item.get_closest_marker("slow_but"):
+            cases.setdefault(item.nodeid.partition("[")[0], []).append(item)
+    for name, all_of_it in cases.items():
+        count = all_of_it[0].get_closest_marker("slow_but").args[0]
+        # Drawn, so that no kind is left out by the order; by name, so that they stay the same.
+        kept = random.Random(name).sample(all_of_it, min(count, len(all_of_it)))
+        for item in all_of_it:
+            if item not in kept:
+                item.add_marker(pytest.mark.slow)
     if config.getoption("--time-limit") is None:
         return
     seen: dict[Path, int] = {}

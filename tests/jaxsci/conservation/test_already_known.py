@@ -35,6 +35,7 @@ def conserving(made, dtype):
     return Gaussian.dense(mean.astype(dtype), ((cov + cov.T) / 2).astype(dtype))
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("made", ["ensemble", "dense"])
 def test_what_is_known_moves_nothing_and_another_value_is_refused(made, dtype):
     prior = conserving(made, dtype)

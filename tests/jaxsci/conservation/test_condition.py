@@ -113,6 +113,7 @@ PAIRS += [(g, "dense, covariance", "float32") for g in COVARIANCES]
 PAIRS += [("diagonal", c, "float32") for c in ("row", "slices", "slices, exact and noisy")]
 
 
+@pytest.mark.slow_but(12)
 @pytest.mark.parametrize("cov, name, dtype", PAIRS, indirect=["dtype"])
 def test_update_is_that_of_the_dense_formula(cov, name, dtype):
     prior, constraint = COVARIANCES[cov](dtype), _constraint(name, dtype)
@@ -163,6 +164,7 @@ def test_batches(cov):
         np.testing.assert_allclose(variance[i], np.diagonal(matrix), atol=3e-5)
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("kind", ["slices", "dense"])
 @pytest.mark.parametrize(
     "noise", ["exact", "noises", pytest.param("covariance", marks=pytest.mark.slow)]

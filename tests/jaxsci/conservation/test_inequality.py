@@ -106,6 +106,7 @@ def oracle(name, mean, cov, equality):
     return mean + L @ found.x[:N], np.linalg.norm(found.x[:N])
 
 
+@pytest.mark.slow_but(4)
 @pytest.mark.parametrize("equality", [False, True], ids=["alone", "equality"])
 @pytest.mark.parametrize("name", SETS)
 def test_matches_a_general_optimiser(name, equality, x64):
@@ -154,6 +155,7 @@ def test_matches_bounded_least_squares(name, x64):
     np.testing.assert_allclose(updated.mean, generators @ found, atol=1e-9)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, derandomize=True)
 @given(
     seed=st.integers(0, 10_000),
@@ -205,6 +207,7 @@ def test_a_field_that_obeys_is_returned_bit_for_bit(name, dtype):
         assert int(certificate.steps) == 0
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("dtype", [np.float32, pytest.param(np.float64, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("made", ["conditioned", "dense"])
 def test_an_exactly_conditioned_covariance_keeps_its_constraint(made, dtype):
@@ -298,6 +301,7 @@ def test_too_few_steps_are_reported(x64):
     )
 
 
+@pytest.mark.slow
 def test_vmap_equals_one_by_one():
     rows = [problem(s, N, np.float32) for s in range(4)]
     mean, cov = (jnp.stack(x) for x in zip(*rows, strict=True))

@@ -14,6 +14,7 @@ from jaxsci.conservation import (
 from jaxsci.gaussians import Gaussian
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.data
 @pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize(

@@ -91,6 +91,7 @@ PRIORS = {
 }
 
 
+@pytest.mark.slow_but(4)
 @pytest.mark.parametrize("prior", ["diagonal", pytest.param("low rank", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("R1", [None, 0.1], ids=["exact", "noisy"])
 @pytest.mark.parametrize("R2", [None, 0.3], ids=["then exact", "then noisy"])
@@ -122,6 +123,7 @@ def test_twice_is_the_stack_in_any_order(prior, R1, R2, dtype):
                 )
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("n", [N, 100_000])
 def test_an_exact_constraint_again_changes_nothing(n, dtype):
     rng = np.random.default_rng(1)
@@ -143,6 +145,7 @@ def test_an_exact_constraint_again_changes_nothing(n, dtype):
     np.testing.assert_allclose(after, before, rtol=64 * eps, atol=8 * eps)
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("noise", [(0.0, 0.2, 0.1), np.diag([0.0, 0.2, 0.1])], ids=["R", "matrix"])
 def test_exact_rows_among_noisy_ones_may_be_repeated(noise, dtype):
     rows = np.concatenate([ROWS, OTHER]).astype(dtype)

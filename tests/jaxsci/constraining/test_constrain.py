@@ -52,6 +52,7 @@ MODELS = {
 }
 
 
+@pytest.mark.slow_but(4)
 @pytest.mark.parametrize("kind", MODELS)
 def test_any_model(kind):
     model, options = MODELS[kind]()
@@ -98,6 +99,7 @@ def test_laws_and_values_of_the_inputs():
     assert not wrong.holds
 
 
+@pytest.mark.slow
 def test_balance_of_the_inputs():
     """Each input has its own diffusivity, and only what does not fit to it is refused."""
     grid = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, N))
@@ -181,6 +183,7 @@ def test_a_mean_without_variance():
         constrain(_mlp(), **_parts())(jnp.ones(2))
 
 
+@pytest.mark.slow
 def test_exported_for_any_batch():
     """A constrained surrogate leaves the notebook as its moments, its grid fixed."""
     grid = _grid()

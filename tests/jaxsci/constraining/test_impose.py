@@ -88,6 +88,7 @@ def _gaussian(kind, n, seed=0):
     return Gaussian.low_rank(mean, variance, rng.normal(size=(n, 3)))
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize(
     "name, kind",
     [
@@ -206,6 +207,7 @@ def test_both_hold_to_rounding(low, high, n, x64, channels, update, seed):
         assert holds.all(), certificate
 
 
+@pytest.mark.slow
 def test_gradients():
     with jax.enable_x64(True):
         conditions, grid = _conditions("mixed"), _grid()

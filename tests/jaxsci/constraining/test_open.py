@@ -73,6 +73,7 @@ def exported(function, least="t >= 4, x >= 10"):
     return jax.export.export(jax.jit(function))(jax.ShapeDtypeStruct(shape, jnp.float32))
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize(
     ("kind", "update"),
     [
@@ -91,6 +92,7 @@ def test_numbers_of_the_live_model(kind, update):
         assert model.call(a)[2]
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("kind", ["slopes", "orders that differ", "one slope", "circle"])
 def test_elimination(kind):
     """The same points, whatever the order of the rows."""

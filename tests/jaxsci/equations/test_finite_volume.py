@@ -84,6 +84,7 @@ def test_each_exact_solution_is_reached_at_its_order(equation, time, cells, orde
     assert np.log(coarse / fine) / np.log(cells[1] / cells[0]) > order
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_balance_holds_to_rounding_with_everything_at_once(dtype, x64):
     law = ConservationLaw(

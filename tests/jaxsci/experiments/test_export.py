@@ -42,6 +42,7 @@ def saved(tmp_path):
     return path
 
 
+@pytest.mark.slow
 def test_a_model_of_a_run(run, tmp_path, capsys):
     output = tmp_path / "model.stablehlo"
     words = ["export", str(run), "--model", "fno-matched-padded-blended", "--output", str(output)]
@@ -104,6 +105,7 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.slow
 def test_a_surrogate_with_laws_of_a_script(tmp_path, monkeypatch, capsys):
     """Saved by a script, which has no module's name, and exported by another process."""
     (tmp_path / "rod.py").write_text(SCRIPT)

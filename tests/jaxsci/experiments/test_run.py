@@ -43,6 +43,7 @@ EXACT = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equation", EXACT)
 def test_a_uniform_error_is_measured_and_taken_away(equation):
     table = evaluate_surrogate(Oracle(equation, 0.05), equation, key=jax.random.key(0), functions=3)

@@ -29,6 +29,7 @@ from jaxsci.gaussians import Gaussian
 TINY = {"functions": 8, "epochs": 1, "width": 4, "members": 4}
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("name", DOMAINS)
 def test_functions_are_solutions_in_their_ranges(name):
     made, cls = make_uncertainty_problem(name, 5, 3, points=16, steps=12), EQUATIONS[name]

@@ -16,6 +16,7 @@ from jaxsci.operators.spectral import SpectralConv
 KEY = jax.random.key(0)
 
 
+@pytest.mark.slow
 def test_platforms_and_least_sizes(case_of):
     case = case_of("default-plane")
     exported = export_stablehlo(None, case.model, case.args, case.shapes)
@@ -29,6 +30,7 @@ def test_platforms_and_least_sizes(case_of):
         exported.call(jnp.ones((1, 1, 6, 7)), {"x_low": jnp.ones((1, 1, 6))})
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("points", [6, 7, 33])
 def test_smallest_grid(points, relative):
     """From the least number of points that holds the modes on, as the live model."""
@@ -38,6 +40,7 @@ def test_smallest_grid(points, relative):
     assert relative(exported.call(x), jax.vmap(model)(x)) <= 1e-6
 
 
+@pytest.mark.slow
 def test_double_precision(x64, relative):
     model = FNO(1, 1, 6, width=8, layers=2, dtype=jnp.float64, key=KEY)
     exported = export_stablehlo(None, model, (jnp.zeros((1, 32)),), ("_, n",))

@@ -110,6 +110,7 @@ def _tolerance(dtype) -> float:
     return 2e-5 if dtype == np.float32 else 1e-12
 
 
+@pytest.mark.slow_but(10)
 @pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
 def test_products_and_variances_are_those_of_the_matrix(make, dtype):
     gaussian = make(dtype)
@@ -121,6 +122,7 @@ def test_products_and_variances_are_those_of_the_matrix(make, dtype):
     np.testing.assert_allclose(std**2, variance, rtol=1e-5)
 
 
+@pytest.mark.slow_but(10)
 @pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
 def test_log_prob_is_scipys(make, dtype):
     gaussian, value = make(dtype), jnp.asarray(_random(8, N, dtype=dtype))
@@ -131,6 +133,7 @@ def test_log_prob_is_scipys(make, dtype):
     np.testing.assert_allclose(got, expected, rtol=_tolerance(dtype) * 5)
 
 
+@pytest.mark.slow_but(5)
 @pytest.mark.parametrize("make", REGULAR.values(), ids=REGULAR)
 def test_samples_have_the_mean_and_covariance(make):
     gaussian, m = make(np.float32), 40_000
@@ -143,6 +146,7 @@ def test_samples_have_the_mean_and_covariance(make):
     assert np.all(np.abs(np.cov(samples.T) - cov) < bound)
 
 
+@pytest.mark.slow_but(15)
 @pytest.mark.parametrize("make", [*REGULAR.values(), *EXACT.values()])
 def test_marginal_is_the_block(make, dtype):
     gaussian = make(dtype)
@@ -172,6 +176,7 @@ def test_marginals_keep_their_structure():
     assert isinstance(kept, Conditioned) and isinstance(kept.prior, lx.DiagonalLinearOperator)
 
 
+@pytest.mark.slow_but(5)
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
 def test_exact_observations_give_the_density_on_their_subspace(make, dtype):
     gaussian = make(dtype)
@@ -186,6 +191,7 @@ def test_exact_observations_give_the_density_on_their_subspace(make, dtype):
     assert LOG_PROB(gaussian, sample.at[0].add(0.01)) == -jnp.inf
 
 
+@pytest.mark.slow_but(5)
 @pytest.mark.parametrize("make", EXACT.values(), ids=EXACT)
 def test_samples_satisfy_exact_observations_to_rounding(make, dtype):
     draw = jax.jit(lambda g: g.sample(jax.random.key(2), (5, 20)))
@@ -198,6 +204,7 @@ def test_samples_satisfy_exact_observations_to_rounding(make, dtype):
     assert np.all(error <= 12 * np.finfo(dtype).eps * size)
 
 
+@pytest.mark.slow_but(15)
 @pytest.mark.parametrize("make", [*REGULAR.values(), *EXACT.values()])
 def test_blocks_are_the_diagonal_blocks(make, dtype):
     gaussian = make(dtype)
@@ -272,6 +279,7 @@ def test_dense_singular_covariance_can_be_sampled():
     assert np.abs(off).max() < 5e-3 * np.abs(samples).max()
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("name", ["diagonal", "low rank", "kronecker", "conditioned diagonal"])
 def test_gradients_of_log_prob_and_samples(name, x64):
     gaussian = REGULAR[name](np.float64)

@@ -75,6 +75,7 @@ def _cov(kind):
     return condition(Gaussian.diagonal(np.zeros(6), diag), free)
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("kind", ["diagonal", "low rank", "dense", "conditioned"])
 def test_pushforward(kind):
     """A point at 0, a point made of two others: moments by E P E', the density by its marginal."""

@@ -127,6 +127,7 @@ def test_trained_parameters_go_back_to_flax():
     )
 
 
+@pytest.mark.slow
 def test_gradient_against_differences(x64):
     surrogate = from_flax_nnx(make_nnx(), readout=channels)
     surrogate = jax.tree.map(

@@ -69,6 +69,7 @@ def kill_after(process, lines, delay):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_killed_runs_end_in_the_same_bits(script, uninterrupted, tmp_path):
     for place, count in (("checkpoint.eqx/half", 4), ("checkpoint.eqx/after", 3)):
         process = start(tmp_path, place, count)

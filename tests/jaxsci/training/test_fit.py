@@ -90,6 +90,7 @@ def by_hand(dtype, epochs=3, batch_size=4):
     return model, np.array(rows)
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("steps_per_call", [None, 2])
 def test_agrees_with_a_loop_by_hand(steps_per_call):
     result = run(

@@ -79,6 +79,7 @@ def test_one_field_divided_along_an_axis(axis):
         assert "all-gather" not in str(compiled.as_text())
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.multidevice
 @pytest.mark.parametrize("axis", [2, 3])
 def test_a_constrained_field_divided_along_an_axis(axis):

@@ -122,6 +122,7 @@ def test_exact_elimination_leaves_rows_that_depend_on_the_boundary_only(x64):
     np.testing.assert_allclose((both - one)[:, 1:-1], K_b[:, 1:-1], rtol=1e-9, atol=1e-10)
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("faces", ["DD", "DN", "RN", "P"])
 def test_consistent_layers_obey_without_being_set(faces, x64):
     """`T1` moves nothing: the layer's own output at `z` obeys, bias or not."""
@@ -146,6 +147,7 @@ def test_consistent_layers_obey_without_being_set(faces, x64):
     assert all(bool(f.holds) for f in residuals(y, conditions, values).values())
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize(
     ("method", "wide"),
     [
@@ -188,6 +190,7 @@ def test_boxes_of_matrices_and_callables(method, wide):
             np.testing.assert_allclose(dense, expected, rtol=1e-12, atol=1e-11)
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("method", ["boon", "consistent"])
 def test_convolutions_of_equinox(method, x64):
     conv = eqx.nn.Conv1d(3, 3, 5, padding=2, dtype=jnp.float64, key=jax.random.key(0))
@@ -248,6 +251,7 @@ def test_a_block_through_zero_is_continuous(x64):
     assert float(jnp.abs(jnp.diff(fine, axis=0)).max()) < 0.1 * float(jnp.abs(fine).max())
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("method", ["boon", "exact", "consistent"])
 def test_linear_differentiable_and_vmapped(method, x64):
     C, n = 2, 7

@@ -43,6 +43,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("name", CASES)
 def test_as_enforced(name):
     conditions, shape = CASES[name]

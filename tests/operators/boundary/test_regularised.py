@@ -24,6 +24,7 @@ def _best(A, r, tikhonov):
     return np.einsum("bkq,bk->bq", V.conj(), inner), eps
 
 
+@pytest.mark.slow_but(5)
 @pytest.mark.parametrize("dtype", ["float32", "float64", "complex64"])
 @pytest.mark.parametrize(("p", "q"), [(1, 1), (1, 3), (6, 6), (40, 24), (24, 40)])
 def test_solutions(p, q, dtype, x64):
@@ -47,6 +48,7 @@ def test_solutions(p, q, dtype, x64):
     assert (error <= 4 * u * scale * (size / eps + given / eps**2)).all()
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize(("p", "q", "dtype"), [(3, 3, "float64"), (4, 12, "complex128")])
 def test_derivatives(p, q, dtype, x64):
     # Of the inverse itself: the level of the noise in a solution is no function of the blocks.

@@ -57,6 +57,7 @@ def _layer(name, dtype=jnp.float64):
 SLOW = list(CASES)[3:]
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(c, marks=[pytest.mark.slow] * (c in SLOW)) for c in CASES]
 )

@@ -49,6 +49,7 @@ def _make(name, conditions=LINE, **options):
 QUICK = ["fno-matched-learned", "fno-lifted-padded", "boon"]
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize(
     "name", [pytest.param(n, marks=[pytest.mark.slow] * (n not in QUICK)) for n in RECIPES]
 )

@@ -35,6 +35,7 @@ def with_head(operator, weight):
     return eqx.tree_at(last_layer, operator, eqx.tree_at(lambda m: m.weight, layer, weight))
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("wide", [False, True])
 def test_moments_are_those_of_models_with_one_head_each(wide):
     with jax.enable_x64(wide):
@@ -139,6 +140,7 @@ def test_heads_agree_where_trained_and_differ_elsewhere():
     assert spread[0] < 0.1 and spread[1] > 2 * spread[0]
 
 
+@pytest.mark.slow
 def test_batches_and_keys():
     model = DiverseOperator(make_fno(dropout=0.5), 3, key=KEY)
     x = random(6, 4, 1, 16)

@@ -119,6 +119,7 @@ def test_single_precision_finds_what_double_does():
     np.testing.assert_allclose(single[0], double[0], rtol=2e-2)
 
 
+@pytest.mark.slow
 def test_an_operator_with_a_wall_and_a_conserved_total(x64):
     wall = BoundaryConditions("x", {("x", "low"): Dirichlet()})
     operator = make_operator(
@@ -155,6 +156,7 @@ def test_an_operator_with_a_wall_and_a_conserved_total(x64):
     assert abs(float(mass.residual(updated.mean)[0])) < 1e-14
 
 
+@pytest.mark.slow
 def test_batches_and_gradient(x64):
     x, y, _ = make_data()
     operator = make_features(jnp.float64)

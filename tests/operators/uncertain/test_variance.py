@@ -24,6 +24,7 @@ def random(seed, *shape, dtype=jnp.float32):
     return jnp.asarray(np.random.default_rng(seed).normal(size=shape), dtype)
 
 
+@pytest.mark.slow_but(2)
 @pytest.mark.parametrize("transform", ["softplus", "exp"])
 @pytest.mark.parametrize("wide", [False, True])
 def test_channels_are_means_and_variances(transform, wide):
@@ -56,6 +57,7 @@ def test_a_wall_holds_for_the_mean_and_not_for_the_variance():
     np.testing.assert_allclose(prediction.cov.diagonal, expected, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_the_likelihood_finds_a_known_noise():
     """`u = a + noise(x)`, of a deviation that grows from 0.1 to 1: it comes out to a fifth."""
     sigma = np.linspace(0.1, 1.0, 16)

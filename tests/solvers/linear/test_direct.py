@@ -51,6 +51,7 @@ CASES = {
 }
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("dtype", [np.float64, pytest.param(np.float32, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("name", CASES)
 def test_solutions_are_those_of_the_dense_matrix(name, dtype):

@@ -102,6 +102,7 @@ RUNS = {
 }
 
 
+@pytest.mark.slow_but(3)
 @pytest.mark.parametrize("name", RUNS)
 def test_every_method_finds_the_cost_that_scipy_finds(name, x64):
     problem, x0 = _made(*WORLD)
@@ -119,6 +120,7 @@ def test_every_method_finds_the_cost_that_scipy_finds(name, x64):
     assert (np.asarray(solution.values["poses"][0]) == WORLD[3][0]).all()
 
 
+@pytest.mark.slow
 def test_float32_pairs_are_as_good_as_float64_far_from_the_origin():
     world = _world(far=1000.0)
     problem, x0 = _made(*world)
@@ -154,6 +156,7 @@ def _pull(x, weight):
     return weight * (x - 1)
 
 
+@pytest.mark.slow
 def test_rounded_products_do_not_hide_a_weak_direction(x64):
     # x_k+1 = c_k x_k leaves one direction, held by a weak pull on the first alone. In half
     # precision the c_k are others, and the direction looks a thousand times as stiff.

@@ -48,6 +48,7 @@ def _everything(motion, a, b):
     return jax.vmap(one)(a, b)
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", GROUPS)
 def test_motions_agree_with_jaxlie_and_slopes_with_forward_mode(name, dtype):

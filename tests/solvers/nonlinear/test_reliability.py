@@ -43,6 +43,7 @@ ONE, START = np.ones(F, np.float32), {"x": np.zeros((N, 1), np.float32)}
 WEIGHTLESS = np.where((CHAIN == 4).any(1), 0, ONE).astype(np.float32)
 
 
+@pytest.mark.slow_but(7)
 @pytest.mark.parametrize(
     "edges, weights, held, method, linear, result",
     [

@@ -51,6 +51,7 @@ def start(dtype=jnp.float32):
     return jnp.asarray(1 + 0.2 * rng.random((N, 2)), dtype)
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize("manifold", [Euclidean(2), Scaled()])
 def test_jacobian_against_dense(x64, manifold):
     x, data = start(jnp.float64), DATA.astype(jnp.float64)

@@ -47,6 +47,7 @@ def factored(H, policy=None, damping=0.0):
     return PLAN.factor(H, policy=policy, damping=damping)
 
 
+@pytest.mark.slow_but(1)
 @pytest.mark.parametrize(
     ("policy", "tolerance"),
     [("double", 1e-12), ("double,precondition=f32", 1e-5), ("double,precondition=f16", 2e-2)],
@@ -80,6 +81,7 @@ def test_breakdown_is_the_identity():
     np.testing.assert_array_equal(M.mv(v), v)
 
 
+@pytest.mark.slow
 def test_under_vmap():
     H = matrix(jnp.float32)
     diagonals = jnp.stack([H.diagonal, 2 * H.diagonal])
@@ -121,6 +123,7 @@ def test_bad_input_is_named():
         PLAN.factor(BlockSymmetric(jnp.ones((N + 1, D, D)), jnp.ones((1, D, D)), *one))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "policy",
     [pytest.param("double", marks=pytest.mark.slow), "single,residual=f64,update=f64"],
