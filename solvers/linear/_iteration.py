@@ -35,9 +35,11 @@ class Outcome(eqx.Module):
 
 
 class _State(NamedTuple):
+    begun: Array
     x: Array
     s: Array
     p: Array
+    first: Array
     gamma: Array
     norm: Array
     energy: Array
@@ -46,6 +48,16 @@ class _State(NamedTuple):
     history: Array
     bad: Array
     residual: Array | None
+
+
+class _Moved(NamedTuple):
+    """What a step along `p` gives: `s` is the gradient there, `gain` the energy gained."""
+
+    x: Array
+    s: Array
+    residual: Array | None
+    curvature: Array
+    gain: Array
 
 
 # What stopped the loop early, in the order of `_State.bad`.
@@ -73,31 +85,25 @@ def conjugate_gradients(
     given the gradient is recomputed from it in each step, as in CGLS.
     """
     dtype = gradient.dtype
-    real = jnp.zeros((), dtype)
-    z = normal.precondition(gradient)
-    gamma = jnp.vdot(gradient, z)
-    norm = _norm(gradient)
-    history = jnp.full((max_steps + 1 if record else 0,), jnp.nan, dtype)
-    if record:
-        history = history.at[0].set(norm)
-    finite = jnp.isfinite(norm) & jnp.isfinite(gamma)
-    # A gradient of zero is no breakdown: the start is the answer.
-    bad = jnp.where(finite, jnp.where((gamma <= 0) & (norm > target), 2, 0), 1)
+    real, one = jnp.zeros((), dtype), jnp.ones((), dtype)
+    # The first pass takes no step: it evaluates the preconditioner, which then has one place in the
+    # program. The triangular solves of a factor are most of what there is to compile.
     state = _State(
+        begun=jnp.zeros((), bool),
         x=start,
         s=gradient,
-        p=z,
-        gamma=gamma,
-        norm=norm,
+        p=jnp.zeros_like(gradient),
+        first=one,
+        gamma=one,
+        norm=_norm(gradient),
         energy=real,
         recent=jnp.full((WINDOW,), jnp.inf, dtype),
         step=jnp.zeros((), jnp.int32),
-        history=history,
-        bad=bad.astype(jnp.int32),
+        history=jnp.full((max_steps + 1 if record else 0,), jnp.nan, dtype),
+        bad=jnp.zeros((), jnp.int32),
         residual=residual,
     )
-
-    first, relative = gamma, jnp.asarray(rtol, dtype) ** 2
+    relative = jnp.asarray(rtol, dtype) ** 2
     least = jnp.asarray(energy_atol).astype(dtype)
 
     def converged(state: _State) -> Array:
@@ -105,47 +111,56 @@ def conjugate_gradients(
         if stopping == "energy":
             return small | (jnp.sum(state.recent) <= jnp.maximum(relative * state.energy, least))
         if stopping == "preconditioned":
-            return small | (jnp.abs(state.gamma) <= relative * jnp.abs(first))
+            return small | (jnp.abs(state.gamma) <= relative * jnp.abs(state.first))
         return small
 
     def going_on(state: _State) -> Array:
-        return (state.step < max_steps) & (state.bad == 0) & ~converged(state)
+        more = (state.step < max_steps) & (state.bad == 0) & ~converged(state)
+        return more | ~state.begun
 
-    def advance(state: _State) -> _State:
+    def moved(state: _State) -> _Moved:
         q = normal.forward(state.p)
         curvature = jnp.vdot(q, q) + jnp.vdot(normal.damping * state.p, state.p)
-        usable = curvature > 0
-        alpha = state.gamma / jnp.where(usable, curvature, 1)
+        alpha = state.gamma / jnp.where(curvature > 0, curvature, 1)
+        x = state.x + alpha * state.p
         if state.residual is None:
             remaining = None
             s = state.s - alpha * (normal.adjoint(q) + normal.damping * state.p)
         else:
             remaining = state.residual - alpha * q
-            s = normal.adjoint(remaining) - normal.damping * (state.x + alpha * state.p)
-        x = state.x + alpha * state.p
+            s = normal.adjoint(remaining) - normal.damping * x
+        return _Moved(x, s, remaining, curvature, alpha * state.gamma)
+
+    def still(state: _State) -> _Moved:
+        return _Moved(state.x, state.s, state.residual, one, real)
+
+    def advance(state: _State) -> _State:
+        x, s, remaining, curvature, gain = jax.lax.cond(state.begun, moved, still, state)
         z = normal.precondition(s)
         gamma, norm = jnp.vdot(s, z), _norm(s)
-        gain = alpha * state.gamma
+        # A gradient of zero is no breakdown: the point is the answer.
         bad = jnp.where(
             jnp.isfinite(curvature) & jnp.isfinite(gain) & jnp.isfinite(norm) & jnp.isfinite(gamma),
-            jnp.where(~usable, 3, jnp.where((gamma <= 0) & (norm > target), 2, 0)),
+            jnp.where(curvature <= 0, 3, jnp.where((gamma <= 0) & (norm > target), 2, 0)),
             1,
         )
         # After a preconditioner has failed the step before it was still good.
         keep = (bad == 0) | (bad == 2)
-        step = state.step + 1
+        step = jnp.where(state.begun, state.step + 1, state.step)
         history = state.history
         if record:
-            history = history.at[step].set(jnp.where(keep, norm, jnp.nan))
-        direction = z + gamma / state.gamma * state.p
+            history = history.at[step].set(jnp.where(keep | ~state.begun, norm, jnp.nan))
+        recent = state.recent.at[state.step % WINDOW].set(gain)
         return _State(
+            begun=jnp.ones((), bool),
             x=jnp.where(keep, x, state.x),
             s=s,
-            p=direction,
+            p=z + gamma / state.gamma * state.p,
+            first=jnp.where(state.begun, state.first, gamma),
             gamma=gamma,
             norm=norm,
             energy=state.energy + gain,
-            recent=state.recent.at[state.step % WINDOW].set(gain),
+            recent=jnp.where(state.begun, recent, state.recent),
             step=jnp.where(keep, step, state.step),
             history=history,
             bad=bad.astype(jnp.int32),

@@ -6,8 +6,9 @@ import numpy as np
 
 from ._dissection import Part, dissect
 
-# Fronts are padded to one of so many sizes: each is one more loop to compile.
-_BANDS = 5
+# Fronts are padded to one of at most so many sizes. Each is one more loop to compile, so that there
+# are fewer where padding then costs no more than this part, or this many multiplications (5 ms).
+_BANDS, _PADDING, _PADDING_WORK = 5, 0.1, 30_000_000
 # How many multiplications one step of the loop should do, so that its overhead is nothing.
 _STEP_WORK = 10_000_000
 
@@ -83,7 +84,7 @@ class Symbolic:
         # of it can be eliminated one after the other.
         largest = _upwards(parts, widths + below, 0)
         bands = []
-        for members in _bands(largest, widths, below):
+        for members in _bands(largest, widths, below, _PADDING_WORK / self.d**3):
             levels = np.unique(heights[members])
             some = [members[heights[members] == level] for level in levels]
             everything = np.concatenate(some)
@@ -184,8 +185,11 @@ def _upwards(parts: list[Part], values, step: int) -> np.ndarray:
     return out
 
 
-def _bands(largest, widths, below) -> list[np.ndarray]:
-    """Cuts the fronts, in order of `largest`, where padding to one size costs least."""
+def _bands(largest, widths, below, spare: float) -> list[np.ndarray]:
+    """Cuts the fronts, in order of `largest`, where padding to one size costs least.
+
+    Into no more bands than needed for that least cost, but for `spare` or a small part of it.
+    """
     order = np.argsort(largest, kind="stable")
     values, starts = np.unique(largest[order], return_index=True)
     # At most so many candidates, the large fronts, which cost most, among them.
@@ -208,6 +212,9 @@ def _bands(largest, widths, below) -> list[np.ndarray]:
             if options:
                 row[j] = min(options)
         best.append(row)
-    ends = min(row[total] for row in best if total in row)[1]
+    found = [row[total] for row in best if total in row]
+    least = min(found)[0]
+    enough = least + max(_PADDING * least, spare)
+    ends = next(ends for value, ends in found if value <= enough)
     edges = [0, *(cuts[j] for j in ends)]
     return [order[a:b] for a, b in zip(edges[:-1], edges[1:], strict=True)]
