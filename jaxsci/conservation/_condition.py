@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import lineax as lx
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 
 from jaxsci.errors import is_concrete
@@ -102,7 +103,11 @@ def _update(gaussian: Gaussian, constraint: LinearConstraint) -> tuple[Gaussian,
     mean = gaussian.mean - cov.prior.mv(cov.rows.T.mv(weights))
     # What must remain of the residual is R S^-1 r, nothing for an exact row.
     left = units * _refining_residual(constraint, mean) - _noise_mv(cov.noise, weights)
-    mean = mean - cov.gain_mv(left)
+    # Every point enters a residual, if only with weight 0: what is not finite shows there.
+    finite = jnp.isfinite(left).all() & jnp.isfinite(cov.whiten).all()
+    # A branch, so that there is one mean: computed again where its certificate reads it, it could
+    # be rounded another way (XLA may fuse a product and a sum there, and not here).
+    mean = lax.cond(finite, lambda: mean - cov.gain_mv(left), lambda: mean)
 
     before, after = constraint.residual(gaussian.mean), constraint.residual(mean)
     rounding = 4 * jnp.finfo(mean.dtype).eps * constraint.magnitude(mean)
@@ -110,8 +115,6 @@ def _update(gaussian: Gaussian, constraint: LinearConstraint) -> tuple[Gaussian,
     known = variance <= 0
     spread = jnp.sqrt(jnp.where(known, 1, variance))
     moved = jnp.max(jnp.where(known, 0, jnp.abs(mean - gaussian.mean) / spread))
-    # Every point enters a residual, if only with weight 0: what is not finite shows there.
-    finite = jnp.isfinite(left).all() & jnp.isfinite(cov.whiten).all()
     result = RESULTS.where(finite | (result != RESULTS.successful), result, RESULTS.non_finite)
     mean = jnp.where(result == RESULTS.successful, mean, jnp.nan)
     return Gaussian(mean, cov), Certificate(before, after, rounding, moved, result)

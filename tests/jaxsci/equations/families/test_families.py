@@ -42,7 +42,8 @@ COMPUTED = {
 }
 EVERY = pytest.mark.parametrize("family", SMALL.values(), ids=SMALL)
 CASES = pytest.mark.parametrize("family", COMPUTED.values(), ids=COMPUTED)
-ROUNDINGS = {"cavity": 60, "burgers-periodic": 20}
+# Heat: 8.1 where XLA fuses nothing.
+ROUNDINGS = {"cavity": 60, "burgers-periodic": 20, "heat": 10}
 
 
 @pytest.fixture(scope="module")
