@@ -89,7 +89,7 @@ def blend(
     A face that is off by `r = g - B u` gets `u + p r / (B p)`: `p = (1 - s / w)^2` for a value,
     `s (1 - s / w)^2` for a derivative, at the distance `s < w` from the face. Setting one point
     leaves a jump of `r` beside the wall; this does not, and changes as much at any resolution. A
-    derivative is measured for it over up to an eighth of the axis, not between points ever closer,
+    derivative is measured for it over up to a sixth of the axis, not between points ever closer,
     whose rounding is divided by their distance. What is left is then enforced.
 
     **Arguments:**
@@ -177,7 +177,7 @@ def _measure(
     return sum(w * from_end(u, at, face[1], k * stride) for k, w in enumerate(weights)) / m
 
 
-_SPAN = 8
+_SPAN = 6
 """A derivative is measured over one part in so many of its axis, as far as points allow."""
 
 
