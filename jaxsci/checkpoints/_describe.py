@@ -191,12 +191,13 @@ def _path_of(value: Any) -> str | None:
     name = getattr(value, "__qualname__", None) or getattr(value, "__name__", None)
     if name is None:
         return None
-    home = _named(getattr(value, "__module__", None))
+    where = getattr(value, "__module__", None)
+    home = _named(where)
     for module in (*_PUBLIC, home):
         if module and _found(f"{module}.{name}") is value:
             return _shortest(f"{module}.{name}", value)
     # A `lambda` that a module has under a name.
-    for name, each in vars(_module(home) if home else builtins).items():
+    for name, each in vars(sys.modules.get(str(where), builtins)).items():
         if each is value:
             return f"{home}.{name}"
     return None
