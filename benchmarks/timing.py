@@ -37,17 +37,17 @@ class Measurement:
         return "reached" if reached else "MISSED"
 
 
-def interleaved(functions: dict[str, Callable[[], Any]], repeats: int = 21) -> dict[str, float]:
+def interleaved(functions: dict[Any, Callable[[], Any]], repeats: int = 21) -> dict[Any, float]:
     """Median times of several functions, called in turn so that noise meets them alike."""
     samples = interleaved_samples(functions, repeats)
     return {name: float(np.median(each[:, 0])) for name, each in samples.items()}
 
 
 def interleaved_samples(
-    functions: dict[str, Callable[[], Any]], repeats: int = 21
-) -> dict[str, np.ndarray]:
+    functions: dict[Any, Callable[[], Any]], repeats: int = 21
+) -> dict[Any, np.ndarray]:
     """Seconds by the wall and of all processors, `(repeats, 2)`, of functions called in turn."""
-    samples: dict[str, list[tuple[float, float]]] = {name: [] for name in functions}
+    samples: dict[Any, list[tuple[float, float]]] = {name: [] for name in functions}
     for function in functions.values():
         jax.block_until_ready(function())
     for _ in range(repeats):
@@ -61,8 +61,9 @@ def interleaved_samples(
 def report(
     name: str, title: str, command: str, measurements: Sequence[Measurement], note: str = ""
 ) -> str:
-    """Writes `results/NAME.md` and `.json`; returns the table."""
+    """Writes `results/NAME.md` and `.json`, `NAME-gpu` on a GPU; returns the table."""
     device = jax.devices()[0].device_kind
+    name += "" if jax.default_backend() == "cpu" else f"-{jax.default_backend()}"
     lines = [f"# {title}", "", f"`{command}` on {device}, jax {jax.__version__}, numpy "]
     lines[-1] += f"{np.__version__}, Python {platform.python_version()}."
     lines += ["", note] if note else []

@@ -1,9 +1,12 @@
 """A prediction, what must hold of it, and how sure we are."""
 
+import importlib.metadata
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .constraining import constrain as constrain
+
+__version__ = importlib.metadata.version("jaxsci")
 
 
 def __getattr__(name: str) -> Any:

@@ -109,11 +109,24 @@ class Fourier(AbstractSpectralBasis):
 
     def fast_synthesis(self, coefficients: Array, points: int, half: bool = False) -> Array:
         if half:
-            return jnp.fft.irfft(coefficients, points) * points
+            return real_inverse_fft(coefficients, points) * points
         k = self.wavenumbers(coefficients.shape[-1])
         negative, rest = coefficients[..., : (k < 0).sum()], coefficients[..., (k < 0).sum() :]
         gap = jnp.zeros((*coefficients.shape[:-1], points - len(k)), coefficients.dtype)
         return jnp.fft.ifft(jnp.concatenate([rest, gap, negative], -1)) * points
+
+
+def real_inverse_fft(spectrum: Array, points: int) -> Array:
+    """The real part of the inverse FFT of a spectrum of which `k >= 0` are given.
+
+    `irfft` is told nothing that a real function cannot have: an imaginary part at `k = 0`, or at
+    the highest of an even `N`, is ignored on a CPU, but not always on a GPU (cuFFT, in float32, for
+    many transforms at once), where the values then change by as much.
+    """
+    k = np.arange(spectrum.shape[-1])
+    alone = jnp.asarray(2 * k % points == 0)
+    spectrum = jax.lax.complex(spectrum.real, jnp.where(alone, 0, spectrum.imag))
+    return jnp.fft.irfft(spectrum, points)
 
 
 def _circle(k: np.ndarray, points: Any, xp: Any) -> Any:

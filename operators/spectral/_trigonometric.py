@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._basis import AbstractSpectralBasis, as_float, float_range
+from ._basis import AbstractSpectralBasis, as_float, float_range, real_inverse_fft
 
 Samples: TypeAlias = Literal["ends", "centres"]
 
@@ -260,7 +260,7 @@ def _fast_synthesis(
         spectrum = spectrum * _row(_shift(quarters, points, 1), spectrum)
     k = quarters if odd else quarters // 2
     whole = jnp.zeros((*coefficients.shape[:-1], length // 2 + 1), spectrum.dtype)
-    values = jnp.fft.irfft(whole.at[..., k].set(spectrum), length)[..., :points]
+    values = real_inverse_fft(whole.at[..., k].set(spectrum), length)[..., :points]
     if samples == "ends" and not even:
         values = values.at[..., 0].set(0)
     if samples == "ends" and even == odd:

@@ -93,6 +93,25 @@ def test_fft_gives_the_same(basis, points, x64):
             np.testing.assert_allclose(got, expected, atol=1e-14 * np.abs(synthesis).max() * points)
 
 
+@pytest.mark.parametrize("basis", [Fourier(), *REAL[:8]], ids=str)
+@pytest.mark.parametrize("points", [9, 12])
+def test_the_inverse_fft_is_given_the_spectrum_of_a_real_function(basis, points, x64, monkeypatch):
+    # What cuFFT makes of another one depends on how many there are.
+    seen, irfft = [], jnp.fft.irfft
+
+    def strict(spectrum, length):
+        seen.append(np.asarray(spectrum)[..., :: length // 2 if length % 2 == 0 else length])
+        return irfft(spectrum, length)
+
+    monkeypatch.setattr(jnp.fft, "irfft", strict)
+    half = basis.complex
+    n = len(basis.wavenumbers(basis.limit(points), half))
+    rng = np.random.default_rng(0)
+    c = rng.normal(size=(2, n)) + (1j * rng.normal(size=(2, n)) if half else 0)
+    basis.fast_synthesis(jnp.asarray(c), points, half)
+    assert seen and all((each.imag == 0).all() for each in seen)
+
+
 def test_conditions_hold_by_construction():
     random = np.random.default_rng(4).normal(size=6)
     h = 1e-6
