@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Array, ArrayLike, Float
 
 from jaxsci.conservation import LinearConstraint
+from jaxsci.errors import is_concrete, require_finite
 from jaxsci.grids import Grid
 from jaxsci.operators.boundary import BoundaryConditions, FaceName, Neumann, Values
 
@@ -30,7 +31,8 @@ class DiffusiveFlux(eqx.Module):
         of the time step.
     - `channel`: of the field.
 
-    **Raises:** `ValueError` for a grid without time.
+    **Raises:** `ValueError` for a grid without time, or a diffusivity that is negative or not
+    finite.
     """
 
     grid: Grid
@@ -50,6 +52,11 @@ class DiffusiveFlux(eqx.Module):
             raise ValueError(
                 f"`DiffusiveFlux(diffusivity=...)`: expected a number or shape ({nt},), got "
                 f"{self.diffusivity.shape}"
+            )
+        require_finite("DiffusiveFlux", "diffusivity", self.diffusivity)
+        if is_concrete(self.diffusivity) and bool((self.diffusivity < 0).any()):
+            raise ValueError(
+                f"`DiffusiveFlux(diffusivity=...)`: expected numbers from 0, got {diffusivity}"
             )
 
     def imbalance(

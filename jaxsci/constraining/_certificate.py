@@ -22,8 +22,13 @@ class CONSTRAIN_RESULTS(eqx.Enumeration):
         "Correct one of them, or give the law a noise."
     )
     not_reached = (
-        "No field that the covariance can reach was found on a nonlinear law or within an "
-        "inequality. Correct it, raise its `max_steps`, or give the points a larger variance."
+        "No field that the covariance can reach was found on the nonlinear laws. Correct them, "
+        "raise their `max_steps`, or give the points a larger variance."
+    )
+    excluded = (
+        "No field that the covariance can reach was found that obeys the inequality beside the "
+        "laws and the conditions. Correct one of them, or give the points a larger variance; a "
+        "nonlinear law holds beside an inequality only where that leaves it alone."
     )
     unbalanced = (
         "The flux through the faces does not match the change of what is conserved. Correct the "

@@ -19,6 +19,7 @@ from ._certificate import JointCertificate
 from ._impose import (
     BOUNDARY_UPDATES,
     BoundaryUpdate,
+    check_kinds,
     impose_checked,
     raise_unless_successful,
     sizes_of,
@@ -143,6 +144,13 @@ def constrain(
     """
     where = "constrain"
     lookup("choice for the update at the boundary", boundary_update, BOUNDARY_UPDATES)
+    check_kinds(
+        where,
+        boundary,
+        None if callable(values) else values,
+        inequality,
+        None if callable(balance) else balance,
+    )
     if conservation is None and boundary is None and inequality is None:
         raise ValueError(
             f"`{where}(model)`: expected a conservation law, boundary conditions or an inequality, "
@@ -160,7 +168,7 @@ def constrain(
         values,
         inequality,
         balance,
-        shape if shape is None or callable(shape) else sizes_of(shape),
+        shape if shape is None or callable(shape) else sizes_of(where, shape),
         boundary_update,
     )
 

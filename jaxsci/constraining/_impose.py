@@ -1,7 +1,8 @@
 """Laws and boundary conditions imposed on a Gaussian, together and exactly."""
 
 import math
-from collections.abc import Sequence
+import operator
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import equinox as eqx
@@ -79,7 +80,9 @@ def impose(
         only be enforced. A prescribed value replaces that of an independent point even where this
         had no variance.
     - `inequality`: a [`jaxsci.conservation.Nonnegative`][] or another that the mean must obey, too,
-        by [`jaxsci.conservation.project_inequality`][], which makes the covariance dense.
+        by [`jaxsci.conservation.project_inequality`][], which keeps conditions and exact linear
+        laws, and makes the covariance dense. A nonlinear law is imposed before: where the
+        inequality then moves the mean off it, that is an error, not a result.
     - `balance`: what to check the law against, see [`jaxsci.constraining.DiffusiveFlux`][].
 
     **Returns:** a Gaussian; its covariance is a [`jaxsci.gaussians.Pushforward`][] where there are
@@ -164,6 +167,7 @@ def impose_checked(
 ) -> tuple[Gaussian, JointCertificate, tuple[Law, ...]]:
     """The Gaussian, the evidence, and the laws as rows over the whole field."""
     lookup("choice for the update at the boundary", boundary_update, BOUNDARY_UPDATES)
+    check_kinds(where, boundary, values, inequality, balance)
     full = field_shape(where, gaussian, boundary, shape)
     laws = as_laws(where, conservation, full[0], gaussian.size // full[0])
     if not laws and boundary is None and inequality is None:
@@ -176,7 +180,7 @@ def impose_checked(
     imbalance = None
     if balance is not None:
         imbalance = balance.imbalance(where, laws, boundary, values, full, gaussian.mean.dtype)
-    given = None if shape is None else sizes_of(shape)
+    given = None if shape is None else sizes_of(where, shape)
     updated, certificate = _joint(
         gaussian, laws, inequality, boundary, values, full, given, boundary_update, imbalance
     )
@@ -202,7 +206,7 @@ def field_shape(
                 f"{', '.join(boundary.axes)}), for a Gaussian is flat; got none"
             )
         return (1, gaussian.size)
-    full = sizes_of(shape)
+    full = sizes_of(where, shape)
     if boundary is not None and len(full) == len(boundary.axes):
         full = (1, *full)
     if math.prod(full) != gaussian.size:
@@ -213,9 +217,33 @@ def field_shape(
     return full
 
 
-def sizes_of(shape: Sequence[Any]) -> tuple[Any, ...]:
+def sizes_of(where: str, shape: Sequence[Any]) -> tuple[Any, ...]:
     """As Python's numbers, or, in an export, the symbols that they are."""
-    return tuple(n if jax.export.is_symbolic_dim(n) else int(n) for n in shape)
+    try:
+        return tuple(n if jax.export.is_symbolic_dim(n) else operator.index(n) for n in shape)
+    except TypeError:
+        raise TypeError(
+            f"`{where}(shape=...)`: expected whole numbers, (C, N_1, ..., N_d), got {shape!r}"
+        ) from None
+
+
+def check_kinds(where: str, boundary: Any, values: Any, inequality: Any, balance: Any) -> None:
+    """Raises `TypeError`, naming the argument, for one that is of another kind."""
+    for name, given, kind, what in (
+        ("boundary", boundary, BoundaryConditions, "BoundaryConditions"),
+        ("values", values, Mapping, "a mapping from faces to values"),
+        ("inequality", inequality, AbstractInequality, "Nonnegative() or another inequality"),
+        ("balance", balance, DiffusiveFlux, "a DiffusiveFlux"),
+    ):
+        if given is not None and not isinstance(given, kind):
+            raise TypeError(
+                f"`{where}({name}=...)`: expected {what}, got {type(given).__name__} {given!r}"
+            )
+    if values is not None and boundary is None:
+        raise ValueError(
+            f"`{where}(values=...)`: expected values only beside `boundary`, whose faces they are "
+            "of; got no boundary conditions"
+        )
 
 
 # Compiled as a whole: run step by step, the first call would compile dozens of small programs.
@@ -241,6 +269,7 @@ def _joint(
         if seen is not None:
             gaussian, result, off = _condition(gaussian, seen, result)
             unreachable, earlier = [jnp.max(jnp.abs(off))], [rows]
+    before, linear = gaussian.cov, []
     for law in laws:
         off = zero
         if isinstance(law, LinearConstraint):
@@ -250,7 +279,10 @@ def _joint(
                 law = eqx.tree_at(lambda law: law.G, law, EnclosingRows(law.G))
             gaussian, result, off = _condition(gaussian, law, result)
             earlier.append(rows)
+            linear.append(law)
         unreachable.append(off)
+    if len(linear) > 1 and not isinstance(start.cov, lx.DiagonalLinearOperator):
+        gaussian = Gaussian(_again(gaussian.mean, before, linear), gaussian.cov)
     if faces is not None:
         gaussian = Gaussian(faces.enforce(gaussian.mean), faces.push(gaussian.cov, earlier))
     field = (start.size,) if given is None else given
@@ -262,9 +294,14 @@ def _joint(
         result = _unless(settled, result, CONSTRAIN_RESULTS.not_reached)
     violation = jnp.zeros((), start.mean.dtype)
     if inequality is not None:
-        gaussian, found = project_inequality_with_certificate(gaussian, inequality)
+        gaussian, found = project_inequality_with_certificate(
+            gaussian, inequality, equality=_to_keep(laws, faces)
+        )
         met = found.result == INEQUALITY_RESULTS.successful
-        result = _unless(met, result, CONSTRAIN_RESULTS.not_reached)
+        for law in nonlinear:  # nothing has kept these
+            left, rounding = law.missed(gaussian.mean, field)
+            met = met & (jnp.abs(left) <= 16 * rounding).all()
+        result = _unless(met, result, CONSTRAIN_RESULTS.excluded)
         violation = found.violation
     mean = gaussian.mean
     result = _unless(jnp.isfinite(mean).all(), result, CONSTRAIN_RESULTS.non_finite)
@@ -290,6 +327,18 @@ def _joint(
     )
     mean = jnp.where(result == CONSTRAIN_RESULTS.successful, mean, jnp.nan)
     return Gaussian(mean, gaussian.cov), certificate
+
+
+def _to_keep(laws: tuple[Law, ...], faces: Faces | None) -> LinearConstraint | None:
+    """The exact linear laws and the conditions as rows of the field."""
+    exact = [law for law in laws if isinstance(law, LinearConstraint) and law.R is None]
+    rows, b = [law.G.as_matrix() for law in exact], [law.b for law in exact]
+    if faces is not None:
+        held = faces.exact(np.ones(len(faces.known.at), bool), fixed=True)
+        rows, b = [*rows, held.G.as_matrix()], [*b, held.b]
+    if not rows:
+        return None
+    return LinearConstraint(jnp.concatenate(rows), jnp.concatenate(b))
 
 
 def _missed(law: Law, mean: Array, shape: tuple[int, ...]) -> tuple[Array, Array]:
@@ -343,6 +392,16 @@ def _condition(
         new = CONSTRAIN_RESULTS.where(met, getattr(CONSTRAIN_RESULTS, name), new)
     first = CONSTRAIN_RESULTS.where(result == CONSTRAIN_RESULTS.successful, new, result)
     return updated, first, stuck
+
+
+def _again(mean: Array, cov: lx.AbstractLinearOperator, laws: list[LinearConstraint]) -> Array:
+    """The mean without what each law's update, by its rounding, has left of those before it."""
+    for law in laws:
+        updated, _ = condition_with_certificate(Gaussian(mean, cov), law)
+        # What a noise leaves of a residual is to stay.
+        mean = updated.mean if law.R is None else mean
+        cov = updated.cov
+    return mean
 
 
 def raise_unless_successful(

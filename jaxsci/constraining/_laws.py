@@ -40,7 +40,7 @@ def as_laws(where: str, laws: Laws, channels: int, points: int) -> tuple[Law, ..
             for law in own if isinstance(own, list | tuple) else (own,):
                 made.append(_of_channel(where, law, channel, channels, points))
         return tuple(made)
-    if isinstance(laws, Sequence):
+    if isinstance(laws, Sequence) and not isinstance(laws, str):
         return tuple(law for each in laws for law in as_laws(where, each, channels, points))
     raise TypeError(
         f"`{where}(conservation=...)`: expected a LinearConstraint or a NonlinearLaw, several, or "

@@ -65,6 +65,8 @@ class NonlinearLaw(eqx.Module):
                 f"{type(function).__name__}"
             )
         require_finite("NonlinearLaw", "b", b)
+        if max_steps < 1:
+            raise ValueError(f"`NonlinearLaw(max_steps=...)`: expected at least 1, got {max_steps}")
         self.function, self.b, self.max_steps = function, jnp.atleast_1d(jnp.asarray(b)), max_steps
 
     @property

@@ -4,6 +4,7 @@ import numpy as np
 
 from ._certificate import CONSTRAIN_RESULTS, JointCertificate
 from ._laws import Law
+from ._nonlinear import NonlinearLaw
 
 
 def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
@@ -14,7 +15,18 @@ def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
         off = np.asarray(certificate.imbalance)
         i = int(np.abs(off).argmax())
         return f"{sentence} Between times {i} and {i + 1} the law gains {off[i]:.4g} more."
-    most, worst = 0.0, ""
+    most, worst = 1.0, ""
+    for j, (left, rounding) in enumerate(
+        zip(certificate.residual_after, certificate.rounding, strict=True)
+    ):
+        row = int(np.abs(left).argmax())
+        if np.abs(left[row]) > most * rounding[row] and isinstance(laws[j], NonlinearLaw):
+            most, asked = float(np.abs(left[row]) / rounding[row]), float(laws[j].b[row])
+            name = f"Law {j}" if len(laws) > 1 else "The law"
+            worst = f" {name} asks for {asked:.6g}, {asked + float(left[row]):.6g} was reached."
+    if worst:
+        return sentence + worst
+    most = 0.0
     conditions, *found = (np.atleast_1d(off) for off in certificate.unreachable)
     if conditions.max() > 0:
         most = float(conditions.max())

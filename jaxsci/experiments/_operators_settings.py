@@ -63,7 +63,7 @@ def _budgets(
     return {
         # Minutes on two cores for one model.
         "quick": budget(quick, 512, 64, epochs=60, width=24),
-        # Half an hour there for all models of the table, three times.
+        # Half an hour there for all models of the table, three times; hours for wave and cavity.
         "cpu": budget(cpu, 256, 64, epochs=40, width=16),
         "paper": budget(paper, 1000, 200, epochs=200, width=64),
     }
@@ -123,8 +123,8 @@ class OperatorSettings:
     model: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME")] = (DEFAULT_RECIPE,)
     """Names of operators, after the experiment; or all: those of the committed tables."""
     budget: Literal["quick", "cpu", "paper"] = "quick"
-    """For one model, quick: minutes on two cores. cpu: small enough there for the whole table.
-    paper: the published sizes, for a GPU."""
+    """For one model, quick: minutes on two cores. cpu: small enough there for the whole table, but
+    for wave and cavity. paper: the published sizes, for a GPU."""
     hard: Annotated[bool, tyro.conf.arg(help_behavior_hint="")] = False
     """Random fields, random boundary signals and several parameters at once, instead of the
     published families of one parameter."""

@@ -171,6 +171,18 @@ def test_linen_needs_its_variables():
         (_mlp, {"conservation": None, "boundary": None}, ValueError, "got none"),
         (_mlp, {"shape": None}, ValueError, r"\(C, x\)"),
         ([jnp.sin, jnp.cos], {"readout": jnp.sin}, TypeError, "no `readout`"),
+        (
+            _mlp,
+            {"boundary": {"x": 0.0}},
+            TypeError,
+            "boundary=.*expected BoundaryConditions, got dict",
+        ),
+        (_mlp, {"values": 3.0}, TypeError, "values=.*expected a mapping from faces"),
+        (_mlp, {"boundary": None, "values": {}}, ValueError, "values=.*beside `boundary`"),
+        (_mlp, {"balance": 1.0}, TypeError, "balance=.*expected a DiffusiveFlux, got float"),
+        (_mlp, {"inequality": "positive"}, TypeError, "inequality=.*got str 'positive'"),
+        (_mlp, {"shape": 21}, TypeError, "shape=.*expected whole numbers.*got 21"),
+        (_mlp, {"shape": (21.7,)}, TypeError, "shape=.*expected whole numbers.*21.7"),
     ],
 )
 def test_bad_input(model, change, error, match):
@@ -205,3 +217,8 @@ def test_exported_for_any_batch():
         wanted = jax.vmap(moments)(x)
         np.testing.assert_allclose(mean, wanted[0], atol=1e-6)
         np.testing.assert_allclose(variance, wanted[1], atol=1e-6)
+
+
+def test_a_word_is_no_law():
+    with pytest.raises(TypeError, match="conservation=.*expected a LinearConstraint.*got str"):
+        constrain(jnp.sin, **(_parts() | {"conservation": "mass", "variance": 0.1}))(jnp.zeros(N))

@@ -397,3 +397,35 @@ def test_several_laws_of_several_channels():
         np.testing.assert_allclose(updated.marginal_var, np.diagonal(cov), atol=1e-11)
         np.testing.assert_allclose(updated.cov.as_matrix(), cov, atol=1e-11)
         assert certificate.holds
+
+
+@pytest.mark.slow_but(1)
+@pytest.mark.parametrize("update", ["condition", "enforce"])
+@pytest.mark.parametrize("shape", [{"x": 33}, {"x": 25, "y": 20}], ids=["1-D", "2-D"])
+def test_overlapping_laws_of_correlated_points(shape, update):
+    # The second law's update is many times larger than what the first may be off by.
+    grid = Grid.uniform(t=(0.0, 1.0, 3), **{axis: (0.0, 1.0, n) for axis, n in shape.items()})
+    faces = {("x", "low"): Neumann(0.3), ("x", "high"): Dirichlet(1.0)}
+    conditions = BoundaryConditions.on(grid, faces)
+    part, over = {"x": (0.0, 0.37)}, tuple(shape)
+    laws = [
+        integral(grid, jnp.array([1.0, 1.1, 1.3]), over=over),
+        integral(grid, jnp.array([0.2, 0.3, 0.3]), over=over, domain=part),
+    ]
+
+    def holds(key):
+        keys = jax.random.split(key, 3)
+        prediction = Gaussian.low_rank(
+            jax.random.normal(keys[0], (grid.size,)),
+            jax.random.uniform(keys[1], (grid.size,), minval=0.1, maxval=1.0),
+            jax.random.normal(keys[2], (grid.size, 4)),
+        )
+        return impose_with_certificate(
+            prediction,
+            conservation=laws,
+            boundary=conditions,
+            shape=grid.shape,
+            boundary_update=update,
+        )[1].holds
+
+    assert jax.jit(jax.vmap(holds))(jax.random.split(jax.random.key(0), 16)).all()
