@@ -83,8 +83,9 @@ def load_checkpoint(
 
     - `path`: the file, or the folder of orbax.
     - `like`: a model that must be the same but for the numbers in its arrays: settings, shapes and
-        dtypes are compared, and the result has its structure and its devices. Without it the model
-        is built from what the file says.
+        dtypes are compared, and the numbers of laws and conditions (the fields that a class names
+        in `identifying`), but not functions without a name. The result has its structure and its
+        devices. Without it the model is built from what the file says.
     - `trusted`: packages besides this one, Equinox and JAX whose classes and functions the file may
         name: what it names is imported and run.
 

@@ -27,8 +27,13 @@ TRUSTED = ("jaxsci", "equinox", "lineax", "jax", "numpy")
 _PUBLIC = ("jax.nn", "jax.numpy", "jax.lax", "jax.scipy.special")
 
 
-def describe(value: Any) -> Any:
-    """The JSON of a value; what has none is named as `{"unknown": type}`."""
+def describe(value: Any, numbers: bool = False) -> Any:
+    """The JSON of a value; what has none is named as `{"unknown": type}`.
+
+    **Arguments:** `numbers`: whether arrays are described with their numbers, for comparison. They
+    are in the fields that a class names in `identifying`: a law that asks for something else makes
+    another model, weights do not.
+    """
     if value is None or isinstance(value, bool | str):
         return value
     if isinstance(value, enum.Enum):
@@ -38,24 +43,26 @@ def describe(value: Any) -> Any:
     if eqx.is_array(value) or isinstance(value, np.ndarray | np.generic | jax.ShapeDtypeStruct):
         shape = ",".join(map(str, value.shape))
         kind = "numpy" if isinstance(value, np.ndarray | np.generic) else "array"
-        return {kind: f"{value.dtype}[{shape}]"}
+        known = numbers and not isinstance(value, jax.ShapeDtypeStruct)
+        held = f" = {_shown(np.asarray(value))}" if known else ""
+        return {kind: f"{value.dtype}[{shape}]{held}"}
     if isinstance(value, bytes):
         return {"bytes": base64.b64encode(value).decode()}
     if isinstance(value, complex):
         return {"complex": [value.real, value.imag]}
     if isinstance(value, list):
-        return [describe(each) for each in value]
+        return [describe(each, numbers) for each in value]
     if type(value) is tuple:
-        return {"tuple": [describe(each) for each in value]}
+        return {"tuple": [describe(each, numbers) for each in value]}
     if type(value) is dict:
-        return {"dict": [[describe(key), describe(each)] for key, each in value.items()]}
+        return {"dict": [[describe(key), describe(each, numbers)] for key, each in value.items()]}
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return _describe_object(value)
+        return _describe_object(value, numbers)
     if isinstance(value, np.dtype) or (isinstance(value, type) and _is_dtype(value)):
         return {"dtype": jnp.dtype(value).name}
     if isinstance(value, functools.partial):
         parts = (value.func, value.args, value.keywords)
-        return {"partial": [describe(part) for part in parts]}
+        return {"partial": [describe(part, numbers) for part in parts]}
     if callable(value) and (path := _path_of(value)) is not None:
         return {"import": path}
     return _unknown(value)
@@ -131,15 +138,17 @@ def flattened(about: Any, name: str = "") -> dict[str, Any]:
 
 
 def _numbers(content: Any, shape: Any, dtype: str) -> Any:
-    array = np.frombuffer(base64.b64decode(content["bytes"]), dtype)
-    return (
-        array.tolist()
-        if array.size <= 4
-        else f"{array.size} numbers, SHA-256 {hashlib.sha256(array.tobytes()).hexdigest()[:12]}"
-    )
+    return _shown(np.frombuffer(base64.b64decode(content["bytes"]), dtype))
 
 
-def _describe_object(value: Any) -> Any:
+def _shown(array: np.ndarray) -> Any:
+    """The numbers, or, of many, what tells them from others."""
+    if array.size <= 4:
+        return array.ravel().tolist()
+    return f"{array.size} numbers, SHA-256 {hashlib.sha256(array.tobytes()).hexdigest()[:12]}"
+
+
+def _describe_object(value: Any, numbers: bool) -> Any:
     path = _path_of(type(value))
     if path is None:
         return _unknown(value)
@@ -147,7 +156,8 @@ def _describe_object(value: Any) -> Any:
     for field in dataclasses.fields(value):
         if not hasattr(value, field.name):
             return _unknown(value)
-        fields[field.name] = describe(getattr(value, field.name))
+        identifying = numbers or field.name in getattr(type(value), "identifying", ())
+        fields[field.name] = describe(getattr(value, field.name), identifying)
     return {"class": path, "fields": fields}
 
 
@@ -173,7 +183,7 @@ def _rebuild_object(
 
 
 def _empty(kind: str, content: str) -> Any:
-    name, _, sizes = content.rstrip("]").partition("[")
+    name, _, sizes = content.partition(" = ")[0].rstrip("]").partition("[")
     shape = tuple(int(n) for n in sizes.split(",") if n)
     if name.startswith("key<"):
         return jnp.broadcast_to(jax.random.key(0, impl=_impl(name)), shape)

@@ -1,7 +1,7 @@
 """Any model as a surrogate whose predictions obey laws and boundary conditions."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import equinox as eqx
 import jax
@@ -44,6 +44,9 @@ class ConstrainedSurrogate(eqx.Module):
     balance: DiffusiveFlux | Callable[[Any], DiffusiveFlux] | None
     shape: Shape | None = eqx.field(static=True)
     boundary_update: BoundaryUpdate = eqx.field(static=True)
+
+    # What a checkpoint compares by its numbers, too: with another total it is another model.
+    identifying: ClassVar[tuple[str, ...]] = ("conservation", "values", "inequality", "balance")
 
     def __call__(self, inputs: Any, *, key: PRNGKeyArray | None = None) -> Gaussian:
         """The constrained prediction for one input.

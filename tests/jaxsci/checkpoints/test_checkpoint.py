@@ -20,6 +20,9 @@ from jaxsci.checkpoints import (
     without_keys,
     write_file,
 )
+from jaxsci.conservation import integral
+from jaxsci.constraining import constrain
+from jaxsci.grids import Grid
 from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann
 from jaxsci.operators.constrained import make_operator
 from jaxsci.operators.deeponet import DeepONet
@@ -149,6 +152,30 @@ def test_refuses_another_model(tmp_path):
         lambda m: m.operator.blocks[0].conv.bias, operator(), jnp.zeros(8, jnp.float16)
     )
     refuses(r"bias was float32\[8\], is float16\[8\]; build", path, wide)
+
+
+def test_a_law_that_asks_for_something_else_is_another_model(tmp_path):
+    grid = Grid.uniform(x=(0.0, 1.0, 12))
+    network = eqx.nn.MLP(12, 12, 4, 1, key=KEY)
+    ends = BoundaryConditions.on(grid, {"x": Dirichlet()})
+
+    def constrained(total=0.5, part=1.0, wall=0.0):
+        law = integral(grid, total, domain={"x": (0.0, part)})
+        values = {("x", "low"): jnp.asarray(wall), ("x", "high"): jnp.zeros(())}
+        given = {"boundary": ends, "values": values, "shape": grid.shape}
+        return constrain(network, conservation=law, variance=0.1, **given)
+
+    path = tmp_path / "a.jaxsci"
+    save_checkpoint(path, constrained())
+    again = load_checkpoint(path, like=constrained())
+    assert eqx.tree_equal(again, constrained())
+    assert eqx.tree_equal(load_checkpoint(path), constrained())
+    with pytest.raises(ValueError, match=r"conservation\.b.*\[0\.5\].*\[0\.69"):
+        load_checkpoint(path, like=constrained(total=0.7))
+    with pytest.raises(ValueError, match=r"conservation\.G.*SHA-256"):
+        load_checkpoint(path, like=constrained(part=0.5))
+    with pytest.raises(ValueError, match=r"values.*\[0\.0\].*\[2\.0\]"):
+        load_checkpoint(path, like=constrained(wall=2.0))
 
 
 def test_refuses_damage(tmp_path):
