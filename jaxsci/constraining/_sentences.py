@@ -31,8 +31,8 @@ def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
     if conditions.max() > 0:
         most = float(conditions.max())
         worst = (
-            f" The conditions on the faces are {most:.3g} off: an ensemble can move in as many "
-            "directions as it has members; give it a variance floor, or use "
+            f" The conditions on the faces are {most:.3g} off: an ensemble can move in one "
+            "direction less than it has members; give it a variance floor, or use "
             "`boundary_update='enforce'`."
         )
     for j, (off, law) in enumerate(zip(found, laws, strict=True)):
