@@ -5,7 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from jaxsci.conservation import integral
+from jaxsci.constraining import constrain
 from jaxsci.export import export_onnx
+from jaxsci.grids import Grid
+from jaxsci.operators.boundary import BoundaryConditions, Dirichlet
 from jaxsci.operators.fno import FNO
 
 REASON = "needs jaxsci[export]"
@@ -31,6 +35,32 @@ def test_same_numbers(name, case_of, relative):
         args = case.batch(size, *case.sizes[0][1:])
         (found,), _ = run(content, *args)
         assert relative(found, jax.vmap(case.model)(*args)) <= 1e-5
+
+
+@pytest.mark.parametrize("update", ["condition", "enforce"])
+def test_a_constrained_surrogate(update, relative):
+    grid = Grid.uniform(t=(0.0, 1.0, 4), x=(0.0, 1.0, 24))
+    walls = {("x", "low"): Dirichlet(0.5), ("x", "high"): Dirichlet(0.0)}
+    network = FNO(1, 1, (3, 8), width=8, layers=2, key=jax.random.key(0))
+    surrogate = constrain(
+        network,
+        conservation=integral(grid, jnp.array([1.0, 1.1, 1.2, 1.4]), over="x"),
+        boundary=BoundaryConditions.on(grid, walls),
+        shape=grid.shape,
+        boundary_update=update,
+        variance=0.1,
+    )
+
+    def predict(x):
+        found = surrogate(x)
+        return found.mean, found.marginal_var
+
+    x = jax.random.normal(jax.random.key(1), (5, 1, *grid.shape))
+    found, _ = run(export_onnx(None, predict, (x[0],)), x)
+    for ours, theirs in zip(found, jax.vmap(predict)(x), strict=True):
+        assert relative(ours, theirs) <= 1e-5
+    totals = np.trapezoid(found[0].reshape(5, *grid.shape).astype(float), dx=1 / 23, axis=-1)
+    np.testing.assert_allclose(totals, [[1.0, 1.1, 1.2, 1.4]] * 5, atol=1e-5)
 
 
 def test_names_and_file(tmp_path, case_of):
