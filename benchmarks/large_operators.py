@@ -9,14 +9,13 @@ by the compiler: four pointwise or spectral products per block, each array read 
 import argparse
 import math
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from timing import Measurement, interleaved, report
+from timing import Measurement, compiled, copy_rate, interleaved, report
 
 from jaxsci.metrics import relative_l2
 from jaxsci.operators.fno import FNO
@@ -33,33 +32,13 @@ DTYPES = {"float32": Policy(), "bfloat16": Policy(compute="bfloat16")}
 
 def ceilings(n: int) -> dict[str, float]:
     """Bytes per second of a copy, and operations per second of products, by dtype."""
-    big = jnp.ones(16 * n * n, jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
-    jobs: dict[str, Callable[[], Any]] = {"copy": lambda: copy(big)}
+    jobs: dict[str, Callable[[], Any]] = {}
     for dtype in DTYPES:
         a, b = jax.random.normal(jax.random.key(0), (2, n, n), jnp.dtype(dtype))
         product = jax.jit(lambda a, b: contract(a, b, ([1], [0])))
         jobs[dtype] = lambda f=product, a=a, b=b: f(a, b)
     seconds = interleaved(jobs, 11)
-    return {
-        name: (2 * big.nbytes if name == "copy" else 2.0 * n**3) / each
-        for name, each in seconds.items()
-    }
-
-
-def compiled(jobs: dict[Any, tuple[Any, ...]]) -> dict[Any, tuple[Callable[[], Any], float]]:
-    """Functions with their arguments, as programs, and the bytes that they need beside these."""
-    jit: Any = eqx.filter_jit
-    lowered = [jit(function).lower(*given) for function, *given in jobs.values()]
-    with ThreadPoolExecutor(8) as pool:
-        programs = list(pool.map(lambda each: each.compile(), lowered))
-    return {
-        name: (
-            lambda program=program, given=given: program(*given),
-            float(program.compiled.memory_analysis().temp_size_in_bytes),
-        )
-        for (name, (_, *given)), program in zip(jobs.items(), programs, strict=True)
-    }
+    return {"copy": copy_rate()} | {dtype: 2.0 * n**3 / each for dtype, each in seconds.items()}
 
 
 def training_step(model: FNO, x, y):
@@ -116,7 +95,8 @@ def rows_of(case: str, repeats: int, best: dict[str, float], cases: Any) -> list
                                 apart, "", "lower", bar))  # fmt: skip
     for job, programs in jobs.items():
         seconds = interleaved({k: run for k, (run, _) in programs.items()}, repeats)
-        for (method, dtype), (_, temporary) in programs.items():
+        for (method, dtype), (_, program) in programs.items():
+            temporary = program.compiled.memory_analysis().temp_size_in_bytes
             what = f"{case}, {job}, {method}, {dtype}"
             each = seconds[method, dtype]
             operations, moved = least(grid, batch, 4 if dtype == "float32" else 2)

@@ -17,8 +17,6 @@ import multiprocessing
 import os
 import tempfile
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +24,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from timing import Measurement, interleaved, report
+from timing import Measurement, compiled, copy_rate, interleaved, report
 
 from jaxsci.precision import Policy
 from jaxsci.solvers import FSAI, SE3, LevenbergMarquardt, Problem, cgnr, minimise
@@ -60,13 +58,6 @@ def size_of(tree: Any) -> int:
     return sum(leaf.nbytes for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array)))
 
 
-def copy_rate() -> float:
-    """Bytes per second, read and written, of a large copy."""
-    big = jnp.ones(2**28, jnp.float32)
-    copy = jax.jit(lambda x: x + 1)
-    return 2 * big.nbytes / interleaved({"": lambda: copy(big)}, 11)[""]
-
-
 def linear_system(problem: Problem, values: Any, policy: Policy, plan: Preconditioner | None):
     """The scaled Jacobian, its residual and the factor, as `minimise` has them."""
     J, residual = linearise(problem, values)
@@ -91,18 +82,6 @@ def moved(J, factor, policy: Policy) -> int:
     return 2 * size_of(low) + size_of(factor) + wide * (2 * m + 10 * n)
 
 
-def compiled(jobs: dict[Any, tuple[Any, ...]]) -> dict[Any, Callable[[], Any]]:
-    """Functions with their arguments, as programs on these; compiled side by side."""
-    jit: Any = eqx.filter_jit
-    lowered = [jit(function).lower(*given) for function, *given in jobs.values()]
-    with ThreadPoolExecutor(8) as pool:
-        programs = list(pool.map(lambda each: each.compile(), lowered))
-    return {
-        kind: lambda program=program, given=given: program(*given)
-        for (kind, (_, *given)), program in zip(jobs.items(), programs, strict=True)
-    }
-
-
 def windows(batch: int, rate: float, repeats: int) -> list[Measurement]:
     """The rows of a batch of windows."""
     window = sliding_window(seed=0)
@@ -110,7 +89,7 @@ def windows(batch: int, rate: float, repeats: int) -> list[Measurement]:
     key = jax.random.key(0)
     start = {
         name: x[None]
-        + 1e-3 * jax.random.normal(key, (batch, *x.shape), x.dtype) * (name != "poses")
+        + 1e-3 * jax.random.normal(key, (batch, *x.shape), x.dtype) * (name == "points")
         for name, x in bundle_to_values(window).items()
     }
     rows = [
@@ -139,7 +118,7 @@ def windows(batch: int, rate: float, repeats: int) -> list[Measurement]:
         solves[kind], runs[kind] = (solve, made), (run, problem, start)
     programs = compiled({(kind, 0): job for kind, job in solves.items()} |
                         {(kind, 1): job for kind, job in runs.items()})  # fmt: skip
-    solves, runs = ({k: programs[k, part] for k in PRODUCTS} for part in (0, 1))
+    solves, runs = ({k: programs[k, part][0] for k in PRODUCTS} for part in (0, 1))
     seconds = interleaved(solves, repeats)
     whole = interleaved(runs, repeats)
     found = {kind: run() for kind, run in runs.items()}
@@ -252,7 +231,7 @@ def graphs(
         runs[kind] = run, problem, values, made
     programs = compiled({(kind, 0): job for kind, job in solves.items()} |
                         {(kind, 1): job for kind, job in runs.items()})  # fmt: skip
-    solves, runs = ({k: programs[k, part] for k in WAYS} for part in (0, 1))
+    solves, runs = ({k: programs[k, part][0] for k in WAYS} for part in (0, 1))
     seconds = interleaved(solves, repeats)
     found = {kind: run() for kind, run in runs.items()}
     whole = interleaved(runs, max(3, repeats // 2))

@@ -194,9 +194,8 @@ def main() -> None:
     parser.add_argument("--only", choices=("torch", "transforms"))
     arguments = parser.parse_args()
     threads, only = arguments.threads, arguments.only
-    if (
-        hasattr(os, "sched_setaffinity") and jax.default_backend() == "cpu"
-    ):  # XLA takes as many threads as the process has cores
+    # XLA takes as many threads as the process has cores.
+    if hasattr(os, "sched_setaffinity") and jax.default_backend() == "cpu":
         os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[:threads])
     measurements, versions = [], ""
     if only != "torch":

@@ -4,11 +4,14 @@ import json
 import platform
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -56,6 +59,28 @@ def interleaved_samples(
             jax.block_until_ready(function())
             samples[name].append((time.perf_counter() - wall, time.process_time() - cpu))
     return {name: np.array(each) for name, each in samples.items()}
+
+
+def compiled(jobs: dict[Any, tuple[Any, ...]]) -> dict[Any, tuple[Callable[[], Any], Any]]:
+    """Functions with their arguments, as calls of a program on these, and the program.
+
+    Compiled side by side.
+    """
+    jit: Any = eqx.filter_jit
+    lowered = [jit(function).lower(*given) for function, *given in jobs.values()]
+    with ThreadPoolExecutor(8) as pool:
+        programs = list(pool.map(lambda each: each.compile(), lowered))
+    return {
+        name: (lambda program=program, given=given: program(*given), program)
+        for (name, (_, *given)), program in zip(jobs.items(), programs, strict=True)
+    }
+
+
+def copy_rate() -> float:
+    """Bytes per second, read and written, of a large copy."""
+    big = jnp.ones(2**28, jnp.float32)
+    copy = jax.jit(lambda x: x + 1)
+    return 2 * big.nbytes / interleaved({"": lambda: copy(big)}, 11)[""]
 
 
 def report(

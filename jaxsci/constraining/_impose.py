@@ -228,7 +228,7 @@ def sizes_of(where: str, shape: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def check_kinds(where: str, boundary: Any, values: Any, inequality: Any, balance: Any) -> None:
-    """Raises `TypeError`, naming the argument, for one that is of another kind."""
+    """Raises `TypeError` for an argument of another kind, `ValueError` for values of no faces."""
     for name, given, kind, what in (
         ("boundary", boundary, BoundaryConditions, "BoundaryConditions"),
         ("values", values, Mapping, "a mapping from faces to values"),

@@ -117,11 +117,12 @@ class Fourier(AbstractSpectralBasis):
 
 
 def real_inverse_fft(spectrum: Array, points: int) -> Array:
-    """The real part of the inverse FFT of a spectrum of which `k >= 0` are given.
+    """The real part of the inverse FFT of a spectrum `(..., k)` of which `k >= 0` are given.
 
-    `irfft` is told nothing that a real function cannot have: an imaginary part at `k = 0`, or at
-    the highest of an even `N`, is ignored on a CPU, but not always on a GPU (cuFFT, in float32, for
-    many transforms at once), where the values then change by as much.
+    The result has the shape `(..., points)`. `irfft` is told nothing that a real function cannot
+    have: an imaginary part at `k = 0`, or at the highest of an even `N`, is ignored on a CPU, but
+    not always on a GPU (cuFFT, in float32, for many transforms at once), where the values then
+    change by as much.
     """
     k = np.arange(spectrum.shape[-1])
     alone = jnp.asarray(2 * k % points == 0)
