@@ -288,7 +288,8 @@ def _joint(
     field = (start.size,) if given is None else given
     nonlinear = tuple(law for law in laws if isinstance(law, NonlinearLaw))
     if nonlinear:
-        gaussian, settled = project_nonlinear(gaussian, nonlinear, field)
+        spread = jnp.sqrt(lx.diagonal(start.cov))
+        gaussian, settled = project_nonlinear(gaussian, nonlinear, field, spread)
         if faces is not None:
             gaussian = Gaussian(faces.enforce(gaussian.mean), gaussian.cov)
         result = _unless(settled, result, CONSTRAIN_RESULTS.not_reached)

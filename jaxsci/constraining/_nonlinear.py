@@ -6,14 +6,16 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import jax.scipy.linalg as jsl
 import lineax as lx
 import optimistix as optx
 from jaxtyping import Array, ArrayLike, Bool, Float
 
 from jaxsci.conservation import LinearConstraint, condition_with_certificate
 from jaxsci.errors import require_finite
-from jaxsci.gaussians import Gaussian
+from jaxsci.gaussians import Gaussian, null_projector
 from jaxsci.precision import matmul
+from jaxsci.solvers.linear import CGNR
 
 
 class NonlinearLaw(eqx.Module):
@@ -102,26 +104,33 @@ class Projected(NamedTuple):
 
 
 def project_nonlinear(
-    gaussian: Gaussian, laws: tuple[NonlinearLaw, ...], shape: tuple[int, ...]
+    gaussian: Gaussian,
+    laws: tuple[NonlinearLaw, ...],
+    shape: tuple[int, ...],
+    spread: Float[Array, " n"],
 ) -> Projected:
-    """The nearest mean that satisfies the laws, and the covariance conditioned on it."""
+    """The nearest mean that satisfies the laws, and the covariance conditioned on it.
+
+    `spread` holds the standard deviations before anything was imposed: what is left of a law's
+    variance is rounding or not beside these.
+    """
     b = jnp.concatenate([law.b.astype(gaussian.mean.dtype) for law in laws])
 
     def step(u: Array, prior: tuple[Any, Any]) -> Array:
         (gaussian, laws), b = prior
         h, J = _linearised(laws, u, shape)
         forward = jax.vmap(gaussian.cov.mv)(J)
-        gram = matmul(J, forward.T)
         off = h - b + matmul(J, gaussian.mean - u)
-        return gaussian.mean - matmul(forward.T, jnp.linalg.solve(gram, off))
+        return gaussian.mean - matmul(forward.T, _solved(J, forward, spread, off))
 
     def moved(u: Array, prior: tuple[Any, Any]) -> Array:
         return step(u, prior) - u
 
     # Repeating the step converges where the laws are nearly linear over the distance; Newton's
-    # method for its fixed point also where they are not.
+    # method for its fixed point also where they are not. Its derivative is the identity but for
+    # the laws' curvature over that distance: few steps of conjugate gradients.
     eps = float(jnp.finfo(gaussian.mean.dtype).eps)
-    linear = lx.GMRES(rtol=64 * eps, atol=64 * eps)
+    linear = CGNR(rtol=64 * eps, max_steps=200, stopping="energy")
     prior = ((gaussian, laws), b)
     solution = optx.root_find(
         moved,
@@ -140,6 +149,19 @@ def project_nonlinear(
     missed = [law.missed(mean, shape) for law in laws]
     settled = jnp.stack([jnp.all(jnp.abs(off) <= rounding) for off, rounding in missed]).all()
     return Projected(Gaussian(mean, around.cov), settled)
+
+
+def _solved(J: Array, forward: Array, spread: Array, off: Array) -> Array:
+    """`(J C J')^-1 off` with `forward = J C`, of least norm where laws repeat one another."""
+    k, eps = len(J), jnp.finfo(J.dtype).eps
+    variance = jnp.sum(J * forward, axis=1)
+    alive = variance > 32 * eps * matmul(jnp.abs(J), spread) ** 2
+    scale = jax.lax.stop_gradient(jnp.where(alive, 1 / jnp.sqrt(jnp.where(alive, variance, 1)), 0))
+    gram = scale[:, None] * matmul(J, forward.T) * scale[None, :]
+    null = null_projector((gram + gram.T) / 2, 8 * k * eps)
+    factor = jsl.cho_factor(gram + null, lower=True)
+    seen = scale * off
+    return scale * jsl.cho_solve(factor, seen - matmul(null, seen))
 
 
 def _linearised(

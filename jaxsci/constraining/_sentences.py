@@ -6,6 +6,8 @@ from ._certificate import CONSTRAIN_RESULTS, JointCertificate
 from ._laws import Law
 from ._nonlinear import NonlinearLaw
 
+OF_NONLINEAR_LAWS = CONSTRAIN_RESULTS.not_reached, CONSTRAIN_RESULTS.excluded
+
 
 def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
     """The sentence of the result, and the place where it shows most."""
@@ -15,18 +17,20 @@ def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
         off = np.asarray(certificate.imbalance)
         i = int(np.abs(off).argmax())
         return f"{sentence} Between times {i} and {i + 1} the law gains {off[i]:.4g} more."
-    most, worst = 1.0, ""
-    for j, (left, rounding) in enumerate(
-        zip(certificate.residual_after, certificate.rounding, strict=True)
-    ):
-        row = int(np.abs(left).argmax())
-        if np.abs(left[row]) > most * rounding[row] and isinstance(laws[j], NonlinearLaw):
-            most, asked = float(np.abs(left[row]) / rounding[row]), float(laws[j].b[row])
-            name = f"Law {j}" if len(laws) > 1 else "The law"
-            worst = f" {name} asks for {asked:.6g}, {asked + float(left[row]):.6g} was reached."
-    if worst:
-        return sentence + worst
-    most = 0.0
+    several = len(laws) > 1
+    if any(bool(certificate.result == each) for each in OF_NONLINEAR_LAWS):
+        missed = ""
+        for j, law in enumerate(laws):
+            left, rounding = certificate.residual_after[j], certificate.rounding[j]
+            row = int(np.abs(left).argmax())
+            if isinstance(law, NonlinearLaw) and not np.abs(left[row]) <= rounding[row]:
+                name, asked = f"Law {j}" if several else "The law", float(law.b[row])
+                missed += (
+                    f" {name} asks for {asked:.6g}, {asked + float(left[row]):.6g} was reached."
+                )
+        if missed:
+            return sentence + missed
+    most, worst = 0.0, ""
     conditions, *found = (np.atleast_1d(off) for off in certificate.unreachable)
     if conditions.max() > 0:
         most = float(conditions.max())
@@ -39,7 +43,7 @@ def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
         row = int(np.abs(off).argmax())
         if np.abs(off[row]) > most:
             most, asked = float(np.abs(off[row])), float(law.b[row])
-            name = f"Law {j}" if len(laws) > 1 else "The law"
+            name = f"Law {j}" if several else "The law"
             worst = (
                 f" {name} asks for {asked:.6g} in row {row}, what can be reached is "
                 f"{asked + float(off[row]):.6g}: {float(off[row]):.3g} off."

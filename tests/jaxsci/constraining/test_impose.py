@@ -237,19 +237,6 @@ def test_gradients():
         jax.test_util.check_grads(jax.jit(loss), start, 1, ["rev"], atol=1e-6, rtol=1e-6)
 
 
-def test_energy_of_the_nearest_field():
-    """Of independent equal points, the nearest field on a sphere is the scaled one."""
-    with jax.enable_x64(True):
-        mean = jnp.asarray(np.random.default_rng(1).normal(size=9))
-        energy = NonlinearLaw(lambda u: jnp.sum(u**2), 4.0)
-        updated, certificate = impose_with_certificate(
-            Gaussian.diagonal(mean, jnp.full(9, 0.5)), conservation=energy
-        )
-        np.testing.assert_allclose(updated.mean, mean * 2 / jnp.linalg.norm(mean), rtol=1e-12)
-        assert certificate.holds
-        np.testing.assert_allclose(updated.cov.mv(updated.mean), 0, atol=1e-12)
-
-
 def test_all_at_once():
     """Values, mass, energy and a sign; none undoes another."""
     with jax.enable_x64(True):
