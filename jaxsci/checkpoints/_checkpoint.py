@@ -1,6 +1,7 @@
 """A model in one file: its arrays, what it is, and which version saved it."""
 
 import importlib.metadata
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -57,15 +58,22 @@ def save_checkpoint(
         ...
         ValueError: ... .blocks[0].conv.weight.array was float32[4,2,8,8], is float32[5,2,8,8]; ...
     """
+    try:
+        about = json.loads(json.dumps(dict(about or {})))
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"`save_checkpoint(about=...)`: expected a mapping that JSON can hold, got {about!r} "
+            f"({error})"
+        ) from None
     header = {
         "versions": {name: importlib.metadata.version(name) for name in ("jaxsci", "jax")},
         "model": describe(model),
         "args": None if args is None else describe(jax.tree.map(_like, tuple(args))),
-        "about": dict(about or {}),
+        "about": about,
     }
     arrays = jax.tree.leaves(eqx.filter(model, eqx.is_array))
     if format == "orbax":
-        write_orbax(Path(path), header, arrays)
+        write_orbax(Path(path), _KIND, header, arrays)
     elif format == "equinox":
         write_file(Path(path), _KIND, header, arrays)
     else:
@@ -95,16 +103,19 @@ def load_checkpoint(
     """
     where = f"load_checkpoint({os.fspath(path)!r})"
     header, stored = _read(Path(path), where)
+    versions = header["versions"].get("jaxsci"), importlib.metadata.version("jaxsci")
+    also = "" if versions[0] == versions[1] else f" (saved by jaxsci {versions[0]})"
     if like is None:
-        like = rebuild(header["model"], where, tuple(trusted))
+        try:
+            like = rebuild(header["model"], where, tuple(trusted))
+        except ValueError as error:
+            raise ValueError(f"{error}{also}") from None
         arrays, rest = eqx.partition(like, _is_placeholder)
     else:
         saved, current = flattened(header["model"]), flattened(describe(like))
         found = differences(saved, current)
         if found:
-            versions = header["versions"]["jaxsci"], importlib.metadata.version("jaxsci")
             more = f" (and {len(found) - _SHOWN} more)" if len(found) > _SHOWN else ""
-            also = "" if versions[0] == versions[1] else f" (saved by jaxsci {versions[0]})"
             raise ValueError(
                 f"`{where}`: the file is of another model than `like`: "
                 f"{'; '.join(found[:_SHOWN])}{more}; build `like` in the same way, or leave it out"
@@ -146,7 +157,7 @@ def _read(path: Path, where: str) -> tuple[dict[str, Any], Any]:
                 f"`{where}`: expected a file, or a folder with {ABOUT}, got a folder without it"
             )
         header, _ = read_file(path / ABOUT, _KIND, where)
-        return header, path
+        return header, path / header["arrays"]
     return read_file(path, _KIND, where)
 
 

@@ -199,6 +199,11 @@ def _surrogate(where: str, model: Any, variance: Any, readout: Any) -> Callable[
         )
     if any(origin.startswith("flax.nnx") for origin in origins):
         return from_flax_nnx(model, variance=variance, readout=readout)
+    if isinstance(model, type):
+        raise TypeError(
+            f"`{where}(model)`: expected a model, got its class, {model.__name__}; make one of it, "
+            f"`{model.__name__}(...)`"
+        )
     if not callable(model):
         raise TypeError(
             f"`{where}(model)`: expected a model that can be called, or a list of them, got "

@@ -169,7 +169,7 @@ def impose_checked(
     lookup("choice for the update at the boundary", boundary_update, BOUNDARY_UPDATES)
     check_kinds(where, boundary, values, inequality, balance)
     full = field_shape(where, gaussian, boundary, shape)
-    laws = as_laws(where, conservation, full[0], gaussian.size // full[0])
+    laws = as_laws(where, conservation, full, gaussian.mean.dtype)
     if not laws and boundary is None and inequality is None:
         raise ValueError(
             f"`{where}(...)`: expected a conservation law, boundary conditions or an inequality, "

@@ -1,6 +1,6 @@
 """What cannot be exported, and why, in words that name it."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -9,6 +9,8 @@ from jax.extend.core import ClosedJaxpr, Jaxpr, JaxprEqn
 from jaxsci.operators.spectral import SpectralConv
 
 from ._shapes import OpenShapes
+
+_FFT = "the length of an FFT must be a number: use matrix products, or keep it with `_`"
 
 
 class Refused(ValueError):
@@ -41,15 +43,12 @@ def refuse_callbacks(where: str, jaxpr: ClosedJaxpr) -> None:
 
 def refused_trace(where: str, error: Exception, least: Mapping[str, int]) -> Refused:
     """What to raise where a model cannot be traced: the model's own words, and a remedy."""
-    said = " ".join(str(error).split())
-    for end in ("Please see", "This error arises", "The error occurred", "See https"):
-        said = said.split(end)[0].strip()
-    kind = type(error).__name__
+    kind, said = _words(error)
     names = ", ".join(f"{name} >= {size}" for name, size in least.items())
     if not least:
         return Refused(f"`{where}`: the model cannot be traced: {kind}: {said}")
     if "fft" in said.lower():
-        remedy = "the length of an FFT must be a number: use matrix products, or keep it with `_`"
+        remedy = _FFT
     elif "Inconclusive" in kind:
         remedy = "say more of the sizes with at_least=..., or keep one with `_`"
     else:
@@ -58,6 +57,23 @@ def refused_trace(where: str, error: Exception, least: Mapping[str, int]) -> Ref
         f"`{where}`: the model cannot be traced for all sizes with {names}: {kind}: {said}; "
         f"{remedy}"
     )
+
+
+def refused_lowering(where: str, error: Exception, platforms: Sequence[str]) -> Refused:
+    """What to raise where a model can be traced, but not written down for these platforms."""
+    kind, said = _words(error)
+    return Refused(
+        f"`{where}`: the model was traced, but a file for {', '.join(platforms)} cannot hold it: "
+        f"{kind}: {said}{f'; {_FFT}' if 'fft' in said.lower() else ''}"
+    )
+
+
+def _words(error: Exception) -> tuple[str, str]:
+    """The kind of error, and what it says without its links."""
+    said = " ".join(str(error).split())
+    for end in ("Please see", "This error arises", "The error occurred", "See https"):
+        said = said.split(end)[0].strip()
+    return type(error).__name__, said
 
 
 def _equations(jaxpr: Jaxpr) -> Iterator[JaxprEqn]:

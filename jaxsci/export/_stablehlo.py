@@ -13,7 +13,7 @@ from jaxtyping import PyTree
 from jaxsci.checkpoints import write_atomically
 
 from ._plain import moments, plain, restored
-from ._refusals import refuse_callbacks, refuse_fft, refused_trace
+from ._refusals import refuse_callbacks, refuse_fft, refused_lowering, refused_trace
 from ._shapes import OpenShapes, smallest_sizes
 
 PLATFORMS = ("cpu", "cuda", "tpu")
@@ -84,7 +84,7 @@ def export_stablehlo(
     try:
         exported = export.export(function, platforms=tuple(platforms))(*structs)
     except Exception as error:  # of what can be traced but not written down for some platform
-        raise refused_trace(where, error, least) from error
+        raise refused_lowering(where, error, platforms) from error
     if path is not None:
         write_atomically(Path(path), bytes(exported.serialize()))
     return exported

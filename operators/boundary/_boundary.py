@@ -126,7 +126,8 @@ class BoundaryConditions(eqx.Module):
         """Conditions on the faces of a [`jaxsci.grids.Grid`][], with the lengths of its axes.
 
         **Raises:** as the constructor, and `ValueError` for a face of an axis that has none (it is
-        periodic), that holds cells instead of points, or whose points are not equally spaced.
+        periodic), that holds cells instead of points, or, for a derivative, whose points are not
+        equally spaced.
         """
         made = cls(grid.names, faces, length=dict.fromkeys(grid.names, 1.0), corners=corners)
         lengths = {}
@@ -143,6 +144,8 @@ class BoundaryConditions(eqx.Module):
             steps = np.diff(points)
             slack = 8 * np.finfo(axis.points.dtype).eps * np.abs(points).max()
             if steps.max() - steps.min() > 2 * slack + 1e-6 * steps.mean():
+                if not any(isinstance(face, Neumann | Robin) for face in made.pair(name)):
+                    continue
                 raise ValueError(
                     f"`{where}`: axis {name!r} is not uniform (steps {steps.min():.3g} to "
                     f"{steps.max():.3g}); one-sided stencils need equal steps"
@@ -199,7 +202,12 @@ class BoundaryConditions(eqx.Module):
         shape, given = tuple(shape), dict(given or {})
         self.check(where, shape)
         for face in given:
-            lookup("face", face, dict.fromkeys(self.faces))
+            if face not in self.faces:
+                raise ValueError(
+                    f"`{where}(values=...)`: expected values on faces with conditions, "
+                    f"{', '.join(map(str, self.faces)) or 'of which there are none'}; got one on "
+                    f"{face!r}"
+                )
             if getattr(self.faces[face], "value", 0.0) is not None:
                 held = type(self.faces[face]).__name__
                 raise ValueError(

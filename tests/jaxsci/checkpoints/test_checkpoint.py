@@ -233,6 +233,29 @@ def test_refuses_fields_of_another_version(tmp_path):
     refuses("there is no 'jaxsci.operators.spectral.Sinus'", path)
 
 
+def test_refuses_what_json_cannot_hold(tmp_path):
+    for about in ({"score": jnp.ones(2)}, 3.0):
+        with pytest.raises(TypeError, match="about=.*expected a mapping that JSON can hold"):
+            save_checkpoint(tmp_path / "model", operator(), about=about)
+    assert not list(tmp_path.iterdir())
+
+
+def test_folder_is_replaced_whole(tmp_path, monkeypatch):
+    """Killed after the arrays, the folder still holds the model that it held."""
+    pytest.importorskip("orbax.checkpoint", reason="needs jaxsci[orbax]")
+    path, first = tmp_path / "model", operator(seed=3)
+    save_checkpoint(path, first, format="orbax")
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxsci.checkpoints._orbax.write_file", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            save_checkpoint(path, operator(seed=4), format="orbax")
+    same(load_checkpoint(path), first)
+    for seed in (5, 6):
+        save_checkpoint(path, operator(seed=seed), format="orbax")
+        same(load_checkpoint(path), operator(seed=seed))
+    assert len(list(path.iterdir())) == 2
+
+
 def test_refuses_another_format(tmp_path):
     with pytest.raises(ValueError, match="expected 'equinox' or 'orbax', got 'pickle'"):
         save_checkpoint(tmp_path / "model", operator(), format="pickle")

@@ -168,6 +168,7 @@ def test_linen_needs_its_variables():
     "model, change, error, match",
     [
         (3, {}, TypeError, "expected a model that can be called, or a list of them, got int"),
+        (eqx.nn.MLP, {}, TypeError, r"expected a model, got its class, MLP; .*`MLP\(...\)`"),
         (_mlp, {"conservation": None, "boundary": None}, ValueError, "got none"),
         (_mlp, {"shape": None}, ValueError, r"\(C, x\)"),
         ([jnp.sin, jnp.cos], {"readout": jnp.sin}, TypeError, "no `readout`"),

@@ -322,6 +322,12 @@ def test_an_ensemble_is_enforced_but_cannot_be_conditioned():
         ({"conservation": LinearConstraint(jnp.ones(5), 1.0)}, "24 points, got rows over 5"),
         ({"conservation": None, "boundary": None}, "got none"),
         ({"values": {("x", "low"): 1.0}}, "takes no value"),
+        ({"values": {("y", "low"): 1.0}}, r"impose\(values=...\)`: .* one on \('y', 'low'\)"),
+        ({"shape": SHAPE[::-1]}, r"shape=.*law's grid, \(3, 8\), got \(8, 3\)"),
+        (
+            {"conservation": LinearConstraint(jnp.ones(24, jnp.float16), jnp.float16(1))},
+            "law in float32, as the prediction, got one in float16",
+        ),
     ],
 )
 def test_bad_input(change, match):

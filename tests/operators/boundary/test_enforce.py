@@ -47,6 +47,16 @@ def _stencil(u, axis, side, order, h):
     return sum(terms), sum(np.abs(t) for t in terms)
 
 
+def test_values_need_no_equal_steps():
+    grid = Grid.from_points(x=np.array([0.0, 0.1, 0.4, 1.0]), y=np.linspace(0.0, 1.0, 4))
+    conditions = BoundaryConditions.on(
+        grid, {"x": Dirichlet(2.0), ("y", "low"): Neumann(1.0, order=1)}
+    )
+    u = np.asarray(enforce(jnp.ones((1, 4, 4)), conditions))[0]
+    assert (u[[0, -1]] == 2).all()
+    np.testing.assert_allclose((u[1:-1, 1] - u[1:-1, 0]) * 3, 1, rtol=1e-6)
+
+
 @settings(max_examples=15)
 @given(
     seed=st.integers(0, 99),
