@@ -98,11 +98,10 @@ class Faces:
     def owners(self, some: np.ndarray) -> np.ndarray | None:
         """For each point the row of `E` at some dependent point that it is in, as `owners`."""
         indices = np.asarray(self.known.indices[some])
-        if len(np.unique(indices)) < indices.size:
-            return None
+        rows = np.arange(1, len(indices) + 1)[:, None]
         owner = np.zeros(self.known.fixed.size, int)
-        owner[indices] = np.arange(1, len(indices) + 1)[:, None]
-        return owner
+        owner[indices] = rows
+        return owner if (owner[indices] == rows).all() else None
 
     def observed(self, some: np.ndarray) -> lx.AbstractLinearOperator:
         """The rows of `E` at some of the dependent points, a mask over `at`."""

@@ -24,7 +24,8 @@ class Elimination(NamedTuple):
 
     - `fixed`: the points with a prescribed value, a mask of shape `(n,)`.
     - `at`: the points that a derivative, or the other end of a circle, makes of others, `(k,)`.
-    - `indices`, `weights`: of what, `(k, p)`; an entry that is not needed has weight 0.
+    - `indices`, `weights`: of what, `(k, p)`; an entry that is not needed repeats the last index,
+        with weight 0, so that no row seems to have points of another.
     - `periodic`: which of `at` are the high end of a circle, `(k,)`.
     """
 
@@ -144,7 +145,7 @@ def _of_open_sizes(
                 rows.append((made, jnp.stack(inner, axis=1), ratios))
     length = max(indices.shape[1] for _, indices, _ in rows)
     at = jnp.concatenate([made for made, _, _ in rows])
-    indices = jnp.concatenate([_padded(each, length, jnp) for _, each, _ in rows])
+    indices = jnp.concatenate([_padded(each, length, jnp, mode="edge") for _, each, _ in rows])
     weights = jnp.concatenate(
         [_padded(jnp.broadcast_to(w, each.shape), length, jnp) for _, each, w in rows]
     )
@@ -185,7 +186,9 @@ class _Table:
             return stack([old[kept], new])[order]
 
         self.indices = joined(
-            _padded(self.indices, length, np), _padded(indices, length, np), np.concatenate
+            _padded(self.indices, length, np, mode="edge"),
+            _padded(indices, length, np, mode="edge"),
+            np.concatenate,
         )
         self.weights = joined(
             _padded(self.weights, length, jnp), _padded(spread, length, jnp), jnp.concatenate
@@ -197,8 +200,8 @@ class _Table:
         return Elimination(self.fixed, self.at, self.indices, self.weights, self.periodic)
 
 
-def _padded(rows, length, module):
-    return module.pad(rows, ((0, 0), (0, length - rows.shape[1])))
+def _padded(rows, length, module, mode="constant"):
+    return module.pad(rows, ((0, 0), (0, length - rows.shape[1])), mode=mode)
 
 
 def _layer(index: np.ndarray, axis: int, side: str, k: int) -> np.ndarray:

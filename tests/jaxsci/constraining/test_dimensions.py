@@ -79,3 +79,17 @@ def test_gradient_against_differences(space, update, x64):
     step = 1e-5
     rough = (loss(mean + step * way) - loss(mean - step * way)) / (2 * step)
     np.testing.assert_allclose(slope, rough, rtol=1e-7, atol=1e-8)
+
+
+def test_a_circle_that_meets_slopes_needs_no_matrix():
+    """One of so many rows and points would be refused."""
+    grid = Grid.uniform(t=(0.0, 1.0, 4), x=(0.0, 1.0, 21), y=(0.0, 1.0, 21), z=(0.0, 1.0, 41))
+    faces = {"x": Dirichlet(1.0), "y": Neumann(0.0), "z": Periodic()}
+    _, evidence = impose_with_certificate(
+        Gaussian.diagonal(jnp.zeros(grid.size), jnp.ones(grid.size)),
+        conservation=integral(grid, jnp.ones(4), over=("x", "y", "z")),
+        boundary=BoundaryConditions.on(grid, faces),
+        shape=grid.shape,
+        boundary_update="enforce",
+    )
+    assert bool(evidence.holds)

@@ -218,7 +218,7 @@ def test_a_case(case):
 
 
 @pytest.mark.slow
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(cases())
 def test_any_case(case):
     check(case)
