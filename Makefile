@@ -22,6 +22,9 @@ demo: $(VENV)/.installed-plot  ## put a melting front's lost mass right: table a
 # Programs that run once are compiled without most optimisations, or compilation would be most of
 # the time. `JAX_DISABLE_MOST_OPTIMIZATIONS=0 make test` tests them as they are used.
 test: export JAX_DISABLE_MOST_OPTIMIZATIONS ?= 1
+# Two processes on two cores: a second thread of LAPACK's would wait for its turn, many times longer
+# than it works.
+test notebooks: export OPENBLAS_NUM_THREADS ?= 1
 test: $(VENV)/.installed-test  ## run the tests, without the slow ones
 	$(BIN)/python -m pytest -m "not slow" -n 2 --dist worksteal $(PYTEST_ARGS)
 

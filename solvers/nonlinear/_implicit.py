@@ -11,6 +11,7 @@ from jaxtyping import Array
 from jaxsci.precision import Policy
 from jaxsci.solvers.sparse import BlockDiagonal, BlockJacobian, block_scaling
 
+from ._linear import AbstractLinear
 from ._linearise import linearise_at, terms_at
 from ._manifold import retract
 from ._precondition import Preconditioner
@@ -25,7 +26,12 @@ class Minimum(NamedTuple):
 
 
 @eqx.filter_custom_jvp
-def attach(minimum: Minimum, problem: Problem, preconditioner: Preconditioner | None) -> Minimum:
+def attach(
+    minimum: Minimum,
+    problem: Problem,
+    preconditioner: Preconditioner | None,
+    linear: AbstractLinear,
+) -> Minimum:
     """The minimum as it is, with the derivatives that the implicit function theorem gives it.
 
     With `G(d, theta)` the gradient of `F(x* (+) d; theta)` along `d`, zero at `d = 0`,
@@ -35,15 +41,16 @@ def attach(minimum: Minimum, problem: Problem, preconditioner: Preconditioner | 
     ```
 
     `H` is the full second derivative, applied by forward over reverse mode, not `J'J`: the two
-    differ where residuals are not zero. One linear solve by conjugate gradients, in either mode.
+    differ where residuals are not zero. One linear solve by conjugate gradients, in either mode;
+    where the minimisation factors `J'J`, that is their preconditioner: it is nearly `H`.
     """
     return minimum
 
 
 @attach.def_jvp
 def _attach_jvp(primals, tangents):
-    minimum, problem, preconditioner = primals
-    _, t_problem, _ = tangents
+    minimum, problem, preconditioner, linear = primals
+    _, t_problem, *_ = tangents
     # The minimum comes here without derivatives of its own: all of them are those of the problem.
     out = minimum
     theta, rest = _split_like(problem, t_problem)
@@ -57,7 +64,9 @@ def _attach_jvp(primals, tangents):
     zero = jnp.zeros((problem.dim,), dtype)
     t_cost = jax.jvp(lambda t: cost(zero, t), (theta,), (t_problem,))[1]
     force = jax.jvp(lambda t: jax.grad(cost)(zero, t), (theta,), (t_problem,))[1]
-    delta = -_inverse_hessian(problem, values, lambda d: cost(d, theta), force, preconditioner)
+    delta = -_inverse_hessian(
+        problem, values, lambda d: cost(d, theta), force, preconditioner, linear
+    )
     t_values = jax.jvp(lambda d: _moved(problem, values, d), (zero,), (delta,))[1]
     t_values = {name: t.astype(out.values[name].dtype) for name, t in t_values.items()}
     return out, Minimum(t_values, t_cost.astype(out.cost.dtype))
@@ -85,6 +94,7 @@ def _inverse_hessian(
     cost,
     force: Array,
     preconditioner: Preconditioner | None,
+    linear: AbstractLinear,
 ) -> Array:
     """`H^-1 force` in the columns that are not held."""
     jacobian, held = frozen_jacobian(problem, values, force.dtype)
@@ -95,21 +105,38 @@ def _inverse_hessian(
         curved = jax.jvp(gradient, (jnp.zeros_like(y),), (scales.mv(y),))[1]
         return scales.transpose().mv(curved)
 
-    options = {}
+    tolerance = float(jnp.finfo(force.dtype).eps) ** 0.75
     if preconditioner is not None:
         policy = _uniform(force.dtype)
         none = jnp.zeros((), force.dtype)
-        options["preconditioner"] = preconditioner.factor(jacobian, held, none, policy)
+        near = preconditioner.factor(jacobian, held, none, policy)
+    else:
+        near = _sound(linear.inverse(jacobian.scale_columns(scales.blocks), 0.0))
+    options = {} if near is None else {"preconditioner": near}
     right = scales.transpose().mv(force)
     operator = lx.FunctionLinearOperator(
         product, jax.eval_shape(lambda: right), lx.positive_semidefinite_tag
     )
-    tolerance = float(jnp.finfo(force.dtype).eps) ** 0.75
     # Not stabilised: a residual computed anew stays at its rounding, often above the tolerance, and
     # lineax raises in reverse mode where a solve reaches its cap.
     solver = lx.CG(tolerance, tolerance * 1e-3, stabilise_every=None, max_steps=10 * problem.dim)
     solved = lx.linear_solve(operator, right, solver, options=options, throw=False)
     return scales.mv(solved.value)
+
+
+def _sound(inverse: lx.AbstractLinearOperator | None) -> lx.AbstractLinearOperator | None:
+    """The inverse, or the identity where it is one of rounding: the minimum is not unique."""
+    if inverse is None:
+        return None
+    like = inverse.in_structure()
+    probe = jnp.sin(1 + jnp.arange(like.size, dtype=like.dtype))
+    found = inverse.mv(probe)
+    # Along `found`, the matrix is the quotient of these two.
+    along, length = jnp.vdot(probe, found), jnp.vdot(found, found)
+    sound = jnp.isfinite(found).all() & (along > like.size * jnp.finfo(like.dtype).eps * length)
+    return lx.FunctionLinearOperator(
+        lambda y: jnp.where(sound, inverse.mv(y), y), like, lx.positive_semidefinite_tag
+    )
 
 
 def frozen_jacobian(

@@ -1,9 +1,11 @@
 """How the linear least-squares problem of each iteration is solved."""
 
 import abc
+import functools
 from typing import NamedTuple
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
 import lineax as lx
@@ -41,6 +43,15 @@ class AbstractLinear(eqx.Module):
         preconditioner: lx.AbstractLinearOperator | None,
     ) -> Step:
         """The step in scaled columns; finite whatever happens."""
+
+    def inverse(
+        self, jacobian: BlockJacobian, damping: Array | float
+    ) -> lx.AbstractLinearOperator | None:
+        """`(J'J + damping)^-1` of scaled columns, if there is a factor to be had.
+
+        Held columns, which are zero, stay as they are.
+        """
+        return None
 
 
 class Iterative(AbstractLinear):
@@ -136,13 +147,20 @@ class Dense(AbstractLinear):
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
         J = jacobian.as_matrix()
+        factor = self._factor(J, damping)
+        return checked(jsl.cho_solve((factor, True), -matmul(J.T, residual)), factor)
+
+    def inverse(self, jacobian, damping):
+        factor = self._factor(jacobian.as_matrix(), damping)
+        like = jax.ShapeDtypeStruct(factor.shape[:1], factor.dtype)
+        solve = functools.partial(jsl.cho_solve, (factor, True))
+        return lx.FunctionLinearOperator(solve, like, lx.positive_semidefinite_tag)
+
+    def _factor(self, J: Array, damping: Array | float) -> Array:
         gram = matmul(J.T, J)
         # A column that is held is zero: it gets a one, and stays where it is.
         size = jnp.diagonal(gram)
-        gram = gram + jnp.diag(jnp.where(size > 0, damping, 1))
-        factor = jnp.linalg.cholesky(gram)
-        value = jsl.cho_solve((factor, True), -matmul(J.T, residual))
-        return checked(value, factor)
+        return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(size > 0, damping, 1)))
 
 
 def checked(value: Array, factor: Array) -> Step:
@@ -180,16 +198,8 @@ class Direct(AbstractLinear):
         return Direct(None, plan_preconditioner(problem, settings))
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
-        if self.plan is None:
-            raise ValueError("`Direct.solve`: the symbolic phase is missing; call `planned` first")
-        H = jacobian.gram(self.plan.pattern)
-        eye = jnp.eye(H.diagonal.shape[-1], dtype=H.diagonal.dtype)[None]
-        # What is held, or touched by nothing, is zero: it gets a one, and stays where it is.
-        H = eqx.tree_at(
-            lambda H: H.diagonal, H, jnp.where((eye > 0) & (H.diagonal == 0), 1, H.diagonal)
-        )
         gradient = jacobian.transpose_mv(residual)
-        inverse = self.plan.plan.factor(H, damping=damping)
+        inverse = self.inverse(jacobian, damping)
         value, steps = inverse.mv(-gradient), jnp.zeros((), jnp.int32)
         rounding = len(value) * jnp.finfo(value.dtype).eps
         if value.dtype != jnp.float64:
@@ -202,3 +212,14 @@ class Direct(AbstractLinear):
         R = MINIMISE_RESULTS
         result = R.where(sound, R.successful, R.singular)
         return Step(jnp.where(sound, value, 0), steps, result)
+
+    def inverse(self, jacobian, damping):
+        if self.plan is None:
+            raise ValueError("`Direct.solve`: the symbolic phase is missing; call `planned` first")
+        H = jacobian.gram(self.plan.pattern)
+        eye = jnp.eye(H.diagonal.shape[-1], dtype=H.diagonal.dtype)[None]
+        # What is held, or touched by nothing, is zero: it gets a one, and stays where it is.
+        H = eqx.tree_at(
+            lambda H: H.diagonal, H, jnp.where((eye > 0) & (H.diagonal == 0), 1, H.diagonal)
+        )
+        return self.plan.plan.factor(H, damping=damping)

@@ -182,7 +182,10 @@ def constant(tree: Any) -> Any:
 def with_derivatives(solution: Solution, prepared: Prepared) -> Solution:
     """The solution with the derivatives of the minimum."""
     minimum = attach(
-        Minimum(solution.values, solution.cost), prepared.problem, prepared.preconditioner
+        Minimum(solution.values, solution.cost),
+        prepared.problem,
+        prepared.preconditioner,
+        prepared.linear,
     )
     return eqx.tree_at(lambda s: (s.values, s.cost), solution, (minimum.values, minimum.cost))
 

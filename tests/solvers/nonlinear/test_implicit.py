@@ -9,8 +9,10 @@ import pytest
 from jaxsci.solvers.nonlinear import (
     SE2,
     Cauchy,
+    Direct,
     Euclidean,
     Factors,
+    LevenbergMarquardt,
     Problem,
     Variables,
     between,
@@ -134,3 +136,26 @@ def test_covariance_of_what_is_not_determined_is_an_error(x64):
         marginal_covariance(held, {"poses": X0}, "poses", [4])
     with pytest.raises(ValueError, match="unknown variable group 'pose'; did you mean 'poses'"):
         marginal_covariance(held, {"poses": X0}, "pose", [1])
+
+
+@pytest.mark.parametrize("linear", ["cgnr", "dense", "cholesky"])
+def test_derivative_where_nothing_is_held(linear, x64):
+    """Three points of a line known by their distances: these have derivatives, the points may."""
+    pairs, z = np.array([(0, 1), (1, 2), (0, 2)]), jnp.array([1.0, 2.0, 3.5])
+
+    def problem(z):
+        far = Factors(lambda a, b, z: b - a - z, ("x", "x"), pairs, z[:, None])
+        return Problem({"x": Variables(Euclidean(1), 3)}, [far])
+
+    linear = Direct().planned(problem(z)) if linear == "cholesky" else linear
+
+    @jax.jit
+    def distances(z):
+        start = {"x": jnp.array([[0.0], [1.0], [3.0]])}
+        method = LevenbergMarquardt()
+        solution = minimise(problem(z), start, method=method, linear=linear, throw=False)
+        return jnp.diff(solution.values["x"][:, 0])
+
+    wanted = np.linalg.pinv(np.array([[1.0, 0], [0, 1], [1, 1]]))
+    np.testing.assert_allclose(jax.jacrev(distances)(z), wanted, atol=1e-9)
+    np.testing.assert_allclose(jax.jacfwd(distances)(z), wanted, atol=1e-9)
