@@ -13,7 +13,7 @@ import jax
 from ._describe import describe, flattened, rebuild
 from ._files import read_file, write_file
 from ._leaves import differences, restore
-from ._orbax import ABOUT, read_orbax, write_orbax
+from ._orbax import ABOUT, arrays_of, read_orbax, write_orbax
 
 _KIND = "jaxsci model 1"
 _SHOWN = 4
@@ -157,7 +157,7 @@ def _read(path: Path, where: str) -> tuple[dict[str, Any], Any]:
                 f"`{where}`: expected a file, or a folder with {ABOUT}, got a folder without it"
             )
         header, _ = read_file(path / ABOUT, _KIND, where)
-        return header, path / header["arrays"]
+        return header, path / arrays_of(header)
     return read_file(path, _KIND, where)
 
 

@@ -19,14 +19,20 @@ def write_orbax(path: Path, kind: str, header: Mapping[str, Any], arrays: Sequen
 
     An older checkpoint stays whole until the new description takes its place, in one step.
     """
-    where = f"save_checkpoint({str(path)!r})"
-    before = read_file(path / ABOUT, kind, where)[0]["arrays"] if (path / ABOUT).exists() else None
+    where, before = f"save_checkpoint({str(path)!r})", None
+    if (path / ABOUT).exists():
+        before = arrays_of(read_file(path / ABOUT, kind, where)[0])
     folder = _FOLDERS[before == _FOLDERS[0]]
     with _orbax().StandardCheckpointer() as checkpointer:
         checkpointer.save(path.absolute() / folder, _named(without_keys(list(arrays))), force=True)
     write_file(path / ABOUT, kind, {**header, "arrays": folder}, [])
     if before is not None and jax.process_index() == 0:
         shutil.rmtree(path / before, ignore_errors=True)
+
+
+def arrays_of(header: Mapping[str, Any]) -> str:
+    """The folder of the arrays; the first files of this kind did not say."""
+    return header.get("arrays", _FOLDERS[0])
 
 
 def read_orbax(folder: Path, like: Sequence[Any]) -> list[Any]:
