@@ -131,14 +131,28 @@ def real_inverse_fft(spectrum: Array, points: int) -> Array:
 
 
 def _circle(k: np.ndarray, points: Any, xp: Any) -> Any:
-    """Cosine and sine of `2 pi k j / N`, shape `(len(k), N)`.
+    """Cosine and sine of `2 pi k j / N`, shape `(len(k), N)`."""
+    turn = xp.asarray(np.abs(k))[:, None] * xp.arange(points)[None, :]
+    cos, sin = turned(turn, xp.asarray(points), xp)
+    return cos, xp.asarray(np.where(k < 0, -1.0, 1.0))[:, None] * sin
 
-    The product `k j` is reduced to one turn as integers, so that float32 loses nothing to large
-    angles.
+
+def turned(turn: Any, period: Any, xp: Any) -> tuple[Any, Any]:
+    """Cosine and sine of `2 pi turn / period`, for integers `turn >= 0` and `period`.
+
+    The angle is reduced to an eighth of a turn as integers: float32 would round an angle by its
+    size, and the matrices that an exported file makes for itself with it. What is 0 is 0, not
+    1e-16: a function of the basis keeps its boundary value exactly.
     """
-    turn = xp.asarray(np.abs(k))[:, None] * xp.arange(points)[None, :] % xp.asarray(points)
-    angle = as_float(turn, xp) * (2 * np.pi) / as_float(points, xp)
-    return xp.cos(angle), xp.asarray(np.where(k < 0, -1.0, 1.0))[:, None] * xp.sin(angle)
+    turn = turn % period
+    quarter = (8 * turn + period) // (2 * period)
+    angle = as_float(4 * turn - quarter * period, xp) * (np.pi / 2) / as_float(period, xp)
+    quarter, c, s = quarter % 4, xp.cos(angle), xp.sin(angle)
+    cos = xp.where(quarter % 2 == 0, c, s)
+    sin = xp.where(quarter % 2 == 0, s, c)
+    # Subtracted from 0, of which no minus is left.
+    cos = xp.where((quarter == 1) | (quarter == 2), 0 - cos, cos)
+    return cos, xp.where(quarter >= 2, 0 - sin, sin)
 
 
 def as_float(number: Any, xp: Any) -> Any:

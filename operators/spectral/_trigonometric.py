@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._basis import AbstractSpectralBasis, as_float, float_range, real_inverse_fft
+from ._basis import AbstractSpectralBasis, as_float, float_range, real_inverse_fft, turned
 
 Samples: TypeAlias = Literal["ends", "centres"]
 
@@ -178,23 +178,13 @@ def _intervals(samples: Samples, points: Any) -> Any:
 
 
 def _functions(samples: Samples, quarters: np.ndarray, even: bool, points: Any, xp: Any) -> Any:
-    """`cos(q pi x / 2)` (`even`) or the sine at the points, for integers `q`: `(len(q), N)`.
-
-    The angle is reduced to one turn as integers, so that float32 loses nothing to large ones.
-    """
-    j, count = xp.arange(points)[None, :], xp.asarray(points)
+    """`cos(q pi x / 2)` (`even`) or the sine at the points, for integers `q`: `(len(q), N)`."""
+    j, count, q = xp.arange(points)[None, :], xp.asarray(points), xp.asarray(quarters)[:, None]
     if samples == "ends":
-        turn, period = xp.asarray(quarters)[:, None] * j, 4 * (count - 1)
+        cos, sin = turned(q * j, 4 * (count - 1), xp)
     else:
-        turn, period = xp.asarray(quarters)[:, None] * (2 * j + 1), 8 * count
-    turn = turn % period
-    angle = as_float(turn, xp) * (2 * np.pi) / as_float(period, xp)
-    # Sines of multiples of a half turn, and cosines of odd quarters, are 0 and not 1e-16: a
-    # function of the basis keeps its boundary value exactly.
-    if even:
-        zero = (4 * turn % period == 0) & (2 * turn % period != 0)
-        return xp.where(zero, 0.0, xp.cos(angle))
-    return xp.where(2 * turn % period == 0, 0.0, xp.sin(angle))
+        cos, sin = turned(q * (2 * j + 1), 8 * count, xp)
+    return cos if even else sin
 
 
 def _multiplicity(samples: Samples, quarters: Any, even: bool, points: Any, xp: Any) -> Any:

@@ -168,6 +168,21 @@ def test_large_angles_lose_nothing_in_float32():
         np.testing.assert_allclose(single, exact, atol=1e-6)
 
 
+@pytest.mark.parametrize("basis", [b for b in BASES if not isinstance(b, ChebyshevShen)], ids=str)
+@pytest.mark.parametrize("points", [64, 81, 1000])
+def test_matrices_made_in_float32_are_rounded_about_once(basis, points):
+    """Those of an exported file, beside those of the model."""
+
+    @jax.jit
+    def single():
+        return [f(points, 12, xp=jnp) for f in (basis.analysis, basis.synthesis)]
+
+    double = basis.analysis(points, 12), basis.synthesis(points, 12)
+    for found, exact in zip(jax.tree.leaves(single()), jax.tree.leaves(double), strict=True):
+        off = np.abs(found - exact).max() / np.abs(exact).max()
+        assert off <= 2 * np.finfo(np.float32).eps
+
+
 @pytest.mark.parametrize(
     "make, match",
     [
