@@ -90,8 +90,8 @@ def blend(
     `s (1 - s / w)^2` for a derivative, at the distance `s < w` from the face. Setting one point
     leaves a jump of `r` beside the wall; this does not, and changes as much at any resolution. A
     derivative is measured for it over up to a sixth of the axis, not between points ever closer,
-    whose rounding is divided by their distance. What is left of one is taken up by the points of
-    its stencil, as little as possible and less the farther they are, before all is enforced.
+    whose rounding is divided by their distance. Half of what is left of it is then faded over
+    three steps, for the end alone would gather the rounding of its stencil; the rest is enforced.
 
     **Arguments:**
 
@@ -135,60 +135,43 @@ def blend_resolved(
                 condition = conditions.faces.get(face)
                 if not isinstance(condition, kind):
                     continue
-                at = conditions.along(axis)
-                n = u.shape[at]
                 reach = getattr(condition, "order", 0)
-                power = 1 if isinstance(condition, Neumann) else 0
-                fading = _fading(n, width, side, power, _reach(conditions, axis), u.dtype)
-                p = _along(fading, at, u.ndim)
-                size = _measure(p, conditions, face, n)
-                r = (resolved[face] - _measure(u, conditions, face, n, _stride(n, reach))) / size
-                u = u + p * jnp.expand_dims(r, at)
+                stride = _stride(u.shape[conditions.along(axis)], reach)
+                u = u + _faded(u, conditions, face, resolved[face], width, stride)
     for face, g in resolved.items():
-        if isinstance(conditions.faces[face], Neumann | Robin):
-            u = _least_change(u, conditions, face, g, width)
+        if isinstance(conditions.faces[face], Neumann):
+            near = 3 / as_number(u.shape[conditions.along(face[0])] - 1, u.dtype)
+            u = u + 0.5 * _faded(u, conditions, face, g, jnp.minimum(width, near))
     return enforce_resolved(u, conditions, resolved)
 
 
-def _least_change(
-    u: Array, conditions: BoundaryConditions, face: FaceName, g: Array, width: Array
+def _faded(
+    u: Array,
+    conditions: BoundaryConditions,
+    face: FaceName,
+    g: Array,
+    width: Array,
+    stride: Any = 1,
 ) -> Array:
-    """The derivative at a face becomes `g` by a change that is least, relative to the fading.
-
-    The end alone would have to make up for the rounding of all points of the stencil.
-    """
-    condition, at = conditions.faces[face], conditions.along(face[0])
-    assert isinstance(condition, Neumann | Robin)
-    n = u.shape[at]
-    weights, m = functional(condition, face[1], conditions.step(face[0], n, u.dtype), u.dtype)
-    fading = _fading(n, width, face[1], 0, _reach(conditions, face[0]), u.dtype)
-    left, size, change = m * g, jnp.zeros((), u.dtype), jnp.zeros(n, u.dtype)
-    for k, w in enumerate(weights):
-        left = left - w * from_end(u, at, face[1], k)
-        near = from_end(fading, 0, face[1], k)
-        size = size + w * near * w
-        change = jnp.where(_steps(n, face[1]) == k, w * near, change)
-    return u + _along(change / size, at, u.ndim) * jnp.expand_dims(left, at)
-
-
-def _reach(conditions: BoundaryConditions, axis: str) -> int:
-    return max(getattr(c, "order", 0) for c in conditions.pair(axis))
-
-
-def _steps(n: Any, side: Side) -> Array:
-    """How many steps each point of an axis is from a side."""
-    return jnp.arange(n) if side == "low" else jnp.arange(n)[::-1]
+    """What to add for a face to have the value or derivative `g`, by each `stride`-th point."""
+    at, n = conditions.along(face[0]), u.shape[conditions.along(face[0])]
+    reach = max(getattr(c, "order", 0) for c in conditions.pair(face[0]))
+    power = 1 if isinstance(conditions.faces[face], Neumann) else 0
+    p = _along(_fading(n, width, face[1], power, reach, u.dtype), at, u.ndim)
+    r = (g - _measure(u, conditions, face, n, stride)) / _measure(p, conditions, face, n)
+    return p * jnp.expand_dims(r, at)
 
 
 def _fading(n: Any, width: Array, side: Side, power: int, reach: int, dtype: Any) -> Array:
     """`s^power (1 - s / w)^2` at the points of an axis, `s` from a side, both in its length."""
     last = as_number(n - 1, dtype)
-    s = _steps(n, side).astype(dtype) / last
+    s = jnp.arange(n, dtype=dtype) / last
     # Two points at least beyond the end itself for a slope to be seen; none in the other's stencil.
     least = (1 + power) / last
     most = as_number(max(1 + power, n - 1 - reach), dtype) / last
     w = jnp.clip(width, least, most)
-    return s**power * jnp.maximum(1 - s / w, 0) ** 2
+    p = s**power * jnp.maximum(1 - s / w, 0) ** 2
+    return p if side == "low" else p[::-1]
 
 
 def _unit(n: Any, dtype: Any) -> Array:

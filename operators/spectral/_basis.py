@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from jaxsci.precision import two_product
+
 
 class AbstractSpectralBasis(abc.ABC):
     """Functions `phi_k` of one axis of length 1, known at `N` points, of which `n` are kept.
@@ -77,7 +79,7 @@ class Fourier(AbstractSpectralBasis):
     complex: ClassVar[bool] = True
 
     def coordinates(self, points: Any, xp: Any = np) -> Any:
-        return float_range(points, xp) / as_float(points, xp)
+        return quotient(xp.arange(points), points, xp)
 
     def limit(self, points: Any) -> Any:
         return points
@@ -146,7 +148,7 @@ def turned(turn: Any, period: Any, xp: Any) -> tuple[Any, Any]:
     """
     turn = turn % period
     quarter = (8 * turn + period) // (2 * period)
-    angle = as_float(4 * turn - quarter * period, xp) * (np.pi / 2) / as_float(period, xp)
+    angle = quotient(4 * turn - quarter * period, period, xp) * (np.pi / 2)
     quarter, c, s = quarter % 4, xp.cos(angle), xp.sin(angle)
     cos = xp.where(quarter % 2 == 0, c, s)
     sin = xp.where(quarter % 2 == 0, s, c)
@@ -160,6 +162,14 @@ def as_float(number: Any, xp: Any) -> Any:
     return xp.asarray(number).astype(xp.result_type(float))
 
 
-def float_range(points: Any, xp: Any) -> Any:
-    """`0, 1, .., N - 1` as floats."""
-    return as_float(xp.arange(points), xp)
+def quotient(a: Any, b: Any, xp: Any) -> Any:
+    """Of integers, correctly rounded as float32 too, in a file as by numpy.
+
+    Where all divisors are the same, XLA multiplies by the rounded inverse.
+    """
+    a, b = as_float(a, xp), as_float(b, xp)
+    q = a / b
+    if xp is np:
+        return q
+    product, error = two_product(q, jnp.broadcast_to(b, q.shape))
+    return q + ((a - product) - error) / b

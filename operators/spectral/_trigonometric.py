@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._basis import AbstractSpectralBasis, as_float, float_range, real_inverse_fft, turned
+from ._basis import AbstractSpectralBasis, as_float, quotient, real_inverse_fft, turned
 
 Samples: TypeAlias = Literal["ends", "centres"]
 
@@ -29,8 +29,10 @@ class _AbstractTrigonometric(AbstractSpectralBasis):
         """The `q` of as many functions."""
 
     def coordinates(self, points: Any, xp: Any = np) -> Any:
-        j, count = float_range(points, xp), as_float(points, xp)
-        return j / (count - 1) if self.samples == "ends" else (j + 0.5) / count
+        j = xp.arange(points)
+        if self.samples == "ends":
+            return quotient(j, xp.asarray(points) - 1, xp)
+        return quotient(2 * j + 1, 2 * xp.asarray(points), xp)
 
     def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
         return _projection(self.samples, self.quarters(modes), self.even, points, xp)
