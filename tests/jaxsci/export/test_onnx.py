@@ -24,10 +24,11 @@ def run(content, *args):
     return session.run(None, inputs), names
 
 
-NAMES = ("fno", "default", "lifted", "adapted", "boon", "default-plane", "circle")
+NAMES = ("fno", "default", "lifted", "adapted", "circle")
+LONG = ("boon", "default-plane")
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", [*NAMES, *(pytest.param(n, marks=pytest.mark.slow) for n in LONG)])
 def test_same_numbers(name, case_of, relative):
     case = case_of(name)
     content = export_onnx(None, case.model, case.args)
