@@ -270,4 +270,5 @@ def test_frozen_conditions_have_no_parameters():
     frozen = conditions.frozen()
     assert jax.tree.leaves(frozen) == [] and hash(jax.tree.structure(frozen))
     u = jnp.asarray(_random(0, 2, 9), jnp.float32)
-    np.testing.assert_array_equal(enforce(u, frozen), enforce(u, conditions))
+    with jax.disable_jit():  # a compiler folds constants as it likes
+        np.testing.assert_array_equal(enforce(u, frozen), enforce(u, conditions))
