@@ -21,6 +21,8 @@ class AbstractInequality(eqx.Module):
 
     # Whether it is `A v >= 0`, row by row.
     limits_each_row: eqx.AbstractClassVar[bool]
+    # Whether it compares neighbours in the order of the points, which is that of one axis.
+    ordered: eqx.AbstractClassVar[bool]
 
     @abc.abstractmethod
     def rows(self, n: int, dtype: jnp.dtype) -> Float[Array, "m n"]:
@@ -60,6 +62,7 @@ class Nonnegative(AbstractInequality):
     """
 
     limits_each_row: ClassVar[bool] = True
+    ordered: ClassVar[bool] = False
 
     def rows(self, n: int, dtype: jnp.dtype) -> Float[Array, "n n"]:
         return jnp.eye(n, dtype=dtype)
@@ -83,6 +86,8 @@ class Nonnegative(AbstractInequality):
 class Monotone(AbstractInequality):
     """`v_i >= v_i+1` (or `<=`), along the points in their order: a front, a survival function.
 
+    The order of one axis: [`jaxsci.constraining.impose`][] refuses it for a field of several.
+
     **Arguments:**
 
     - `decreasing`: non-increasing if true, non-decreasing otherwise.
@@ -97,6 +102,7 @@ class Monotone(AbstractInequality):
     """
 
     limits_each_row: ClassVar[bool] = True
+    ordered: ClassVar[bool] = True
     decreasing: bool = eqx.field(static=True, default=True)
     nonnegative: bool = eqx.field(static=True, default=True)
 
@@ -151,6 +157,7 @@ class TotalVariation(AbstractInequality):
     """
 
     limits_each_row: ClassVar[bool] = False
+    ordered: ClassVar[bool] = True
     bound: Float[Array, ""]
 
     def __init__(self, bound: ArrayLike):

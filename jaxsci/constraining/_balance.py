@@ -1,6 +1,7 @@
 """Whether a law and the derivatives on the faces agree."""
 
-from typing import Any
+import math
+from typing import Any, TypeGuard
 
 import equinox as eqx
 import jax.numpy as jnp
@@ -9,8 +10,9 @@ from jaxtyping import Array, ArrayLike, Float
 
 from jaxsci.conservation import LinearConstraint
 from jaxsci.errors import is_concrete, require_finite
+from jaxsci.gaussians import PartRows
 from jaxsci.grids import Grid
-from jaxsci.operators.boundary import BoundaryConditions, FaceName, Neumann, Values
+from jaxsci.operators.boundary import BoundaryConditions, FaceName, Neumann, Periodic, Values
 
 from ._laws import Law
 
@@ -29,10 +31,11 @@ class DiffusiveFlux(eqx.Module):
     - `rtol`: by which part the change of the total between two times may differ from the flux,
         integrated by the trapezoid rule, that passes in and out; the rule itself errs by the square
         of the time step.
-    - `channel`: of the field.
+    - `channel`: of the field; the law is the first of that channel with a row for each time. Of a
+        periodic axis nothing passes.
 
-    **Raises:** `ValueError` for a grid without time, or a diffusivity that is negative or not
-    finite.
+    **Raises:** `ValueError` for a grid without time, a diffusivity that is negative or not finite,
+    or an `rtol` below 0; `TypeError` for a channel that is no whole number.
     """
 
     grid: Grid
@@ -45,6 +48,12 @@ class DiffusiveFlux(eqx.Module):
             raise ValueError(
                 f"`DiffusiveFlux(grid)`: expected a time axis 't', got axes {list(grid.names)}"
             )
+        if isinstance(channel, bool) or not isinstance(channel, int):
+            raise TypeError(
+                f"`DiffusiveFlux(channel=...)`: expected a whole number, got {channel!r}"
+            )
+        if not (math.isfinite(rtol) and rtol >= 0):
+            raise ValueError(f"`DiffusiveFlux(rtol=...)`: expected a number from 0, got {rtol!r}")
         self.grid, self.diffusivity = grid, jnp.asarray(diffusivity)
         self.rtol, self.channel = rtol, channel
         nt = grid.axis("t").size
@@ -68,15 +77,21 @@ class DiffusiveFlux(eqx.Module):
         shape: tuple[int, ...],
         dtype: Any,
     ) -> tuple[Float[Array, " intervals"], Float[Array, " intervals"]]:
-        """What the first law says of each interval less what the faces say, and what is allowed."""
+        """What the law says of each interval less what the faces say, and what is allowed."""
         grid, times = self.grid, self.grid.axis("t").points.astype(dtype)
         nt = times.size
-        law = laws[0] if laws else None
-        if conditions is None or not isinstance(law, LinearConstraint) or law.rows != nt:
-            got = "none" if law is None else f"{type(law).__name__} of {law.rows} rows"
+        if not 0 <= self.channel < shape[0]:
             raise ValueError(
-                f"`{where}(balance=...)`: expected conditions on the faces and a law with one row "
-                f"for each of {nt} times first, got {got}"
+                f"`{where}(balance=DiffusiveFlux(channel=...))`: expected 0 to {shape[0] - 1}, got "
+                f"{self.channel}"
+            )
+        law = next((law for law in laws if self._is_of(law, nt)), None)
+        if conditions is None or law is None:
+            got = ", ".join(f"{type(law).__name__} of {law.rows} rows" for law in laws) or "no law"
+            raise ValueError(
+                f"`{where}(balance=...)`: expected conditions on the faces and a law of channel "
+                f"{self.channel} with one row for each of {nt} times, got "
+                f"{got if conditions is not None else 'no conditions'}"
             )
         if shape[1:] != grid.shape or conditions.axes != grid.names:
             raise ValueError(
@@ -87,6 +102,8 @@ class DiffusiveFlux(eqx.Module):
         inflow, passing = jnp.zeros(nt, dtype), jnp.zeros(nt, dtype)
         for face in grid.spatial.faces:
             name: FaceName = (face.axis, face.side)
+            if isinstance(conditions.faces.get(name), Periodic):
+                continue
             if not isinstance(conditions.faces.get(name), Neumann):
                 raise ValueError(
                     f"`{where}(balance=...)`: expected a derivative on every face, so that the "
@@ -105,3 +122,9 @@ class DiffusiveFlux(eqx.Module):
         size = jnp.max(jnp.abs(law.b))
         allowed = self.rtol * scale + 16 * np.finfo(dtype).eps * size
         return gained - arrived, allowed
+
+    def _is_of(self, law: Law, nt: int) -> TypeGuard[LinearConstraint]:
+        """Whether a law is linear, of each time, and of no channel but this that could be told."""
+        if not isinstance(law, LinearConstraint) or law.rows != nt:
+            return False
+        return not isinstance(law.G, PartRows) or law.G.part == self.channel

@@ -54,9 +54,9 @@ class ConstrainedSurrogate(eqx.Module):
         **Raises:** as [`jaxsci.constraining.impose`][]; under `jit`, where nothing can be raised,
         the mean of an impossible one is NaN.
         """
-        gaussian, certificate, laws = self._impose(inputs, key)
+        gaussian, certificate, about = self._impose(inputs, key)
         if is_concrete(gaussian, certificate):
-            raise_unless_successful("constrain(model)(inputs)", certificate, laws)
+            raise_unless_successful("constrain(model)(inputs)", certificate, *about)
         return gaussian
 
     def with_certificate(

@@ -21,13 +21,13 @@ from jaxsci.conservation import (
     project_inequality_with_certificate,
 )
 from jaxsci.errors import is_concrete, lookup
-from jaxsci.gaussians import Conditioned, DisjointRows, EnclosingRows, Gaussian
+from jaxsci.gaussians import Conditioned, DisjointRows, EnclosingRows, Gaussian, LowRank
 from jaxsci.operators.boundary import BoundaryConditions, Values, residuals
 from jaxsci.precision import matmul
 
 from ._balance import DiffusiveFlux
 from ._certificate import CONSTRAIN_RESULTS, JointCertificate
-from ._faces import Faces, chosen_of, enclosed, owners
+from ._faces import Faces, check_dense, chosen_of, enclosed, owners
 from ._laws import Law, Laws, as_laws
 from ._nonlinear import NonlinearLaw, project_nonlinear
 from ._sentences import complaint
@@ -109,7 +109,7 @@ def impose(
     Conservation Laws*, ICML 2023, eq. 7, and Saad, Gupta, Alizadeh, Maddix, *Guiding continuous
     operator learning through physics-based boundary constraints*, ICLR 2023. Neither imposes both.
     """
-    updated, certificate, laws = impose_checked(
+    updated, certificate, about = impose_checked(
         "impose",
         gaussian,
         conservation,
@@ -121,7 +121,7 @@ def impose(
         balance,
     )
     if is_concrete(updated, certificate):
-        raise_unless_successful("impose(gaussian, ...)", certificate, laws)
+        raise_unless_successful("impose(gaussian, ...)", certificate, *about)
     return updated
 
 
@@ -164,8 +164,11 @@ def impose_checked(
     boundary_update: BoundaryUpdate,
     inequality: AbstractInequality | None,
     balance: DiffusiveFlux | None,
-) -> tuple[Gaussian, JointCertificate, tuple[Law, ...]]:
-    """The Gaussian, the evidence, and the laws as rows over the whole field."""
+) -> tuple[Gaussian, JointCertificate, tuple[tuple[Law, ...], int | None]]:
+    """The Gaussian, the evidence, and what a complaint would be about.
+
+    The laws as rows over the whole field, and `_directions` of the prediction.
+    """
     lookup("choice for the update at the boundary", boundary_update, BOUNDARY_UPDATES)
     check_kinds(where, boundary, values, inequality, balance)
     full = field_shape(where, gaussian, boundary, shape)
@@ -180,11 +183,27 @@ def impose_checked(
     imbalance = None
     if balance is not None:
         imbalance = balance.imbalance(where, laws, boundary, values, full, gaussian.mean.dtype)
+    if inequality is not None and inequality.ordered and sum(n != 1 for n in full) > 1:
+        raise ValueError(
+            f"`{where}(inequality={type(inequality).__name__}(...))`: expected a field along one "
+            f"axis, whose points have an order, got shape {full}; one for each time is as many "
+            "predictions, for `jax.vmap`"
+        )
+    open_size = jax.export.is_symbolic_dim(gaussian.size)
+    if open_size and not isinstance(gaussian.cov, lx.DiagonalLinearOperator):
+        check_dense(1, gaussian.size)
     given = None if shape is None else sizes_of(where, shape)
     updated, certificate = _joint(
         gaussian, laws, inequality, boundary, values, full, given, boundary_update, imbalance
     )
-    return updated, certificate, laws
+    return updated, certificate, (laws, _directions(gaussian.cov))
+
+
+def _directions(cov: lx.AbstractLinearOperator) -> int | None:
+    """In how many an ensemble without a floor can move; `None` for any other covariance."""
+    if isinstance(cov, LowRank) and is_concrete(cov.diag) and not bool(cov.diag.any()):
+        return cov.factor.shape[1]
+    return None
 
 
 def field_shape(
@@ -406,8 +425,8 @@ def _again(mean: Array, cov: lx.AbstractLinearOperator, laws: list[LinearConstra
 
 
 def raise_unless_successful(
-    where: str, certificate: JointCertificate, laws: tuple[Law, ...]
+    where: str, certificate: JointCertificate, laws: tuple[Law, ...], directions: int | None
 ) -> None:
     """Raises `ValueError` with what went wrong."""
     if not bool(certificate.result == CONSTRAIN_RESULTS.successful):
-        raise ValueError(f"`{where}`: {complaint(certificate, laws)}")
+        raise ValueError(f"`{where}`: {complaint(certificate, laws, directions)}")

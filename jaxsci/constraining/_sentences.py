@@ -9,8 +9,13 @@ from ._nonlinear import NonlinearLaw
 OF_NONLINEAR_LAWS = CONSTRAIN_RESULTS.not_reached, CONSTRAIN_RESULTS.excluded
 
 
-def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
-    """The sentence of the result, and the place where it shows most."""
+def complaint(
+    certificate: JointCertificate, laws: tuple[Law, ...], directions: int | None = None
+) -> str:
+    """The sentence of the result, and the place where it shows most.
+
+    - `directions`: in how many the prediction can move, if they are few.
+    """
     sentence = CONSTRAIN_RESULTS[certificate.result]
     if bool(certificate.result == CONSTRAIN_RESULTS.unbalanced):
         assert certificate.imbalance is not None
@@ -34,11 +39,7 @@ def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
     conditions, *found = (np.atleast_1d(off) for off in certificate.unreachable)
     if conditions.max() > 0:
         most = float(conditions.max())
-        worst = (
-            f" The conditions on the faces are {most:.3g} off: an ensemble can move in one "
-            "direction less than it has members; give it a variance floor, or use "
-            "`boundary_update='enforce'`."
-        )
+        worst = f" The conditions on the faces are {most:.3g} off."
     for j, (off, law) in enumerate(zip(found, laws, strict=True)):
         row = int(np.abs(off).argmax())
         if np.abs(off[row]) > most:
@@ -48,4 +49,10 @@ def complaint(certificate: JointCertificate, laws: tuple[Law, ...]) -> str:
                 f" {name} asks for {asked:.6g} in row {row}, what can be reached is "
                 f"{asked + float(off[row]):.6g}: {float(off[row]):.3g} off."
             )
+    if worst and directions is not None:
+        worst += (
+            f" The prediction can move in {directions} directions at most, as an ensemble in one "
+            "less than it has members: give it a variance floor, or take the values on the faces "
+            "as they are prescribed, `boundary_update='enforce'`."
+        )
     return sentence + worst

@@ -2,7 +2,9 @@
 
 import equinox as eqx
 import jax
+import jax.flatten_util
 import jax.numpy as jnp
+import jax.test_util
 import numpy as np
 import pytest
 
@@ -12,7 +14,12 @@ from jaxsci.constraining import CONSTRAIN_RESULTS, DiffusiveFlux, constrain
 from jaxsci.export import export_stablehlo
 from jaxsci.gaussians import Gaussian
 from jaxsci.grids import Grid
+from jaxsci.interop import from_flax_linen
 from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann
+from jaxsci.operators.constrained import DEFAULT_RECIPE, make_operator
+from jaxsci.operators.fno import FNO
+from jaxsci.operators.uncertain import DiverseOperator, OutputVariance
+from jaxsci.surrogates import MCDropout
 
 N = 17
 
@@ -38,6 +45,13 @@ def _nnx():
     return nnx.Linear(2, N, rngs=nnx.Rngs(0))
 
 
+def _linen():
+    linen = pytest.importorskip("flax.linen", reason="needs the extra `flax`")
+    module = linen.Dense(N)
+    variables = module.init(jax.random.key(0), jnp.zeros(2))
+    return from_flax_linen(module, variables, variance=0.1)
+
+
 MODELS = {
     "function": lambda: (lambda x: jnp.ones(N) * x[0], {"variance": 0.1}),
     "pair": lambda: (lambda x: (jnp.ones(N) * x[0], jnp.ones(N)), {}),
@@ -49,6 +63,7 @@ MODELS = {
     "Flax nnx": lambda: (_nnx(), {"variance": 0.1}),
     "ensemble": lambda: ([_mlp(k) for k in range(3)], {"boundary_update": "enforce"}),
     "ensemble with a floor": lambda: ([_mlp(k) for k in range(3)], {"variance": 0.01}),
+    "Flax linen": lambda: (_linen(), {}),
 }
 
 
@@ -64,6 +79,69 @@ def test_any_model(kind):
     weights = integral(_grid(), 0.0).G.weights
     assert abs(float(jnp.sum(weights * prediction.mean)) - 0.5) < 1e-6
     assert abs(float(weights @ prediction.cov.mv(weights))) < 1e-6
+
+
+def _fno(outputs=1, **options):
+    return FNO(1, outputs, 4, width=6, layers=1, key=jax.random.key(0), **options)
+
+
+OPERATORS = {
+    "heads": lambda: DiverseOperator(_fno(), 10, variance_floor=0.01, key=jax.random.key(1)),
+    "variance": lambda: OutputVariance(_fno(2)),
+    "dropout": lambda: MCDropout(_fno(dropout=0.2), 12, variance_floor=0.01),
+}
+
+
+@pytest.mark.slow_but(1)
+@pytest.mark.parametrize("kind", OPERATORS)
+def test_operators_with_uncertainty(kind):
+    constrained = constrain(OPERATORS[kind](), **_parts())
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, N)), jnp.float32)
+    predict = eqx.filter_jit(constrained.with_certificate)
+    prediction, certificate = predict(x, key=jax.random.key(2))
+    assert certificate.holds
+    assert prediction.mean[0] == prediction.mean[-1] == 1
+    weights = integral(_grid(), 0.0).G.weights
+    assert abs(float(jnp.sum(weights * prediction.mean)) - 0.5) < 1e-6
+    assert abs(float(weights @ prediction.cov.mv(weights))) < 1e-6
+    assert prediction.marginal_var[1:-1].min() > 0
+
+
+@pytest.mark.parametrize("update", ["condition", "enforce"])
+def test_gradients_of_a_constrained_operator(update, x64):
+    """Backward through operator, fading, law and values, against differences of the whole."""
+    grid = Grid.uniform(t=(0.0, 1.0, 6), x=(0.0, 1.0, 12))
+    ends = {("x", "low"): Neumann(0.0), ("x", "high"): Neumann()}
+    walls = BoundaryConditions.on(grid, ends)
+    operator = make_operator(
+        DEFAULT_RECIPE, 1, 1, walls, modes=(2, 3), width=4, layers=1, dtype=jnp.float64,
+        key=jax.random.key(0),
+    )  # fmt: skip
+    slope = jnp.sin(jnp.arange(6.0))[None]
+
+    params, rest = eqx.partition(operator, eqx.is_inexact_array)
+    flat, unravel = jax.flatten_util.ravel_pytree(params)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 6, 12)))
+
+    def values(inputs):
+        return {("x", "high"): inputs["slope"]}
+
+    @jax.jit
+    def loss(flat, x, slope, total):
+        operator = eqx.combine(unravel(flat), rest)
+        constrained = constrain(
+            lambda inputs: operator(inputs["x"], values(inputs)),
+            variance=lambda inputs: 0.1 + inputs["x"][0] ** 2,
+            conservation=lambda inputs: integral(grid, inputs["total"], over="x"),
+            boundary=walls,
+            values=values,
+            shape=grid.shape,
+            boundary_update=update,
+        )
+        return jnp.sum(constrained({"x": x, "slope": slope, "total": total}).mean ** 2)
+
+    arguments = flat, x, slope, jnp.linspace(0.1, 0.4, 6)
+    jax.test_util.check_grads(loss, arguments, order=1, modes=["rev"], rtol=1e-6)
 
 
 def test_top_level_name():

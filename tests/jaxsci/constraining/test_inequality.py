@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.conservation import Monotone, Nonnegative, integral
+from jaxsci.conservation import Monotone, Nonnegative, TotalVariation, integral
 from jaxsci.constraining import (
     CONSTRAIN_RESULTS,
     NonlinearLaw,
@@ -56,6 +56,28 @@ def test_all_hold_together(laws, conditions, inequality):
         # Independent: the nearest such field, by projecting what holds already (nothing to do).
         again = impose(mean, conservation=given, inequality=inequality, **conditions)
         np.testing.assert_allclose(again.mean, mean.mean, atol=1e-6)
+
+
+def test_an_order_is_that_of_one_axis():
+    """Over a flattened field, the end of one time would be compared with the start of the next."""
+    grid = Grid.uniform(t=(0.0, 1.0, 3), x=(0.0, 1.0, 9))
+    fall = Gaussian.diagonal(jnp.tile(jnp.linspace(1.0, 0.0, 9), 3), jnp.ones(27))
+    for inequality in (Monotone(), TotalVariation(1.0)):
+        with pytest.raises(ValueError, match=r"along one axis.*got shape \(1, 3, 9\)"):
+            impose(fall, inequality=inequality, shape=grid.shape, boundary=_insulated(grid))
+
+    def one(mean, inequality):
+        prior = Gaussian.diagonal(mean, jnp.ones(9))
+        return impose(prior, inequality=inequality, shape=(1, 1, 9)).mean
+
+    rows = fall.mean.reshape(3, 9)
+    for inequality in (Monotone(), TotalVariation(1.0)):
+        kept = jax.vmap(one, (0, None))(rows, inequality)
+        np.testing.assert_allclose(kept, rows, atol=1e-6)
+
+
+def _insulated(grid):
+    return BoundaryConditions.on(grid, {"x": Neumann(0.0)})
 
 
 def test_a_narrow_case_on_a_finer_grid():

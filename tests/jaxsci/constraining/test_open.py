@@ -127,6 +127,10 @@ def test_refusals():
         exported(moments_of("slopes", "enforce"), "t >= 4, x >= 9")
     with pytest.raises(ValueError, match="make a matrix, which open sizes do not allow"):
         exported(moments_of("slopes", "condition", cuts_stencils))
+    walls = BoundaryConditions(("t", "x"), {"x": Dirichlet(0.0)})
+    kept = constrain([jnp.sin, jnp.cos], variance=0.1, boundary=walls, shape=jnp.shape)
+    with pytest.raises(ValueError, match="not diagonal, make a matrix, which open sizes"):
+        exported(lambda x: kept(x).mean, "t >= 4, x >= 12")
     meeting = BoundaryConditions(("t", "x"), {"t": Neumann(0.0), "x": Neumann(0.0)}, length=LENGTH)
     with pytest.raises(ValueError, match=r"along one axis at most .* got \['t', 'x'\]"):
         exported(lambda a: eliminate(meeting, a.shape, a.dtype).at, "t >= 10, x >= 10")
