@@ -149,5 +149,6 @@ def as_end_layer(layer: Any) -> AbstractEndLayer:
     if isinstance(layer, DenseLayer):
         return DenseEnds(layer)
     if isinstance(layer, SpectralConv) and not layer.complex_data:
-        return SpectralEnds(layer)
+        coupled = not all(basis.unique for basis in layer.bases)
+        return CallableEnds(layer) if coupled else SpectralEnds(layer)
     return CallableEnds(layer)

@@ -19,6 +19,7 @@ from jaxsci.operators.fno import FNO
 from jaxsci.operators.spectral import (
     AbstractSpectralBasis,
     Cosine,
+    ExtendedFourier,
     Fourier,
     QuarterWave,
     Sine,
@@ -38,7 +39,8 @@ class Recipe:
         [`jaxsci.operators.constrained.ConstrainedOperator`][].
     - `correction`: of the layers ([`jaxsci.operators.constrained.BOON`][]); `None` for a plain FNO.
     - `adapted`: whether the bases satisfy the homogeneous conditions by themselves.
-    - `padding`: the fraction of points that the FNO's blocks have besides.
+    - `padding`: the fraction of points that the FNO's blocks have besides, on both sides.
+    - `extension`: by how much the circle of the Fourier functions is longer than an axis with ends.
     """
 
     summary: str
@@ -48,6 +50,7 @@ class Recipe:
     correction: Correction | None = None
     adapted: bool = False
     padding: float | None = None
+    extension: float | None = None
 
 
 RECIPES: dict[str, Recipe] = {
@@ -60,6 +63,9 @@ RECIPES: dict[str, Recipe] = {
     "fno-matched-padded": Recipe("told, padded, enforced", "faces", padding=0.125),
     "fno-matched-padded-blended": Recipe(
         "told, padded, the change faded inwards", "faces", "blend", padding=0.125
+    ),
+    "fno-matched-extended-blended": Recipe(
+        "told, on longer circles, the change faded inwards", "faces", "blend", extension=0.25
     ),
     "fno-lifted": Recipe("a lift of the data and an FNO's addition to it", "lift", lifted=True),
     "fno-lifted-blended": Recipe(
@@ -87,7 +93,7 @@ RECIPES: dict[str, Recipe] = {
 }
 """Every operator that [`jaxsci.operators.constrained.make_operator`][] knows, by name."""
 
-DEFAULT_RECIPE = "fno-matched-padded-blended"
+DEFAULT_RECIPE = "fno-matched-extended-blended"
 """The one to take where nothing speaks for another."""
 
 
@@ -135,6 +141,8 @@ def make_operator(
     told = count_channels(conditions, out_channels, recipe.information)
     if recipe.adapted:
         options = {"bases": adapted_bases(conditions, exact=recipe.lifted), **options}
+    if recipe.extension is not None:
+        options = {"bases": _extended(conditions, recipe.extension), **options}
     if recipe.padding is not None:
         options = {"padding": _padding(conditions, recipe.padding), **options}
     if recipe.correction is not None:
@@ -182,7 +190,17 @@ def _basis(low: Condition | None, high: Condition | None, *, exact: bool) -> Abs
     return Fourier() if isinstance(low, Periodic) else Cosine()
 
 
+def _extended(
+    conditions: BoundaryConditions, extension: float
+) -> tuple[AbstractSpectralBasis, ...]:
+    ends = ExtendedFourier(extension)
+    return tuple(Fourier() if circle else ends for circle in _circles(conditions))
+
+
 def _padding(conditions: BoundaryConditions, fraction: float) -> tuple[float, ...]:
-    """For the axes that are no circle."""
-    periodic = (isinstance(conditions.pair(axis)[0], Periodic) for axis in conditions.axes)
-    return tuple(0.0 if circle else fraction for circle in periodic)
+    return tuple(0.0 if circle else fraction for circle in _circles(conditions))
+
+
+def _circles(conditions: BoundaryConditions) -> list[bool]:
+    """Which axes are periodic: for these, nothing has to be added."""
+    return [isinstance(conditions.pair(axis)[0], Periodic) for axis in conditions.axes]

@@ -8,6 +8,7 @@ from ._channels import per_channel as per_channel
 from ._chebyshev import ChebyshevShen as ChebyshevShen
 from ._conv import SpectralConv as SpectralConv
 from ._conv import spectral_conv as spectral_conv
+from ._extended import ExtendedFourier as ExtendedFourier
 from ._kernel import KernelBlocks as KernelBlocks
 from ._kernel import kernel_blocks as kernel_blocks
 from ._modes import with_modes as with_modes

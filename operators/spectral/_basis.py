@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array
+from jaxtyping import Array, ArrayLike
 
 from jaxsci.precision import two_product
 
@@ -18,19 +18,21 @@ class AbstractSpectralBasis(abc.ABC):
     A concrete basis is a frozen, hashable set of settings, static under `jit`, and gives two
     matrices. `analysis` takes the values at the points to the coefficients, `c = A u`;
     `synthesis` takes coefficients to values, `u = S c`, on any number of points: that of another
-    resolution too. `A S` is the identity for every `n` up to `limit(N)`. Coefficients are scaled
-    so that they do not depend on `N`: those of a fine grid and of a coarse one are those of the
-    function. `fast_analysis` and `fast_synthesis` are the same maps by FFT.
+    resolution too. There are at most `limit(N)` of them. They are scaled so that they do not
+    depend on `N`: those of a fine grid and of a coarse one are those of the function.
+    `fast_analysis` and `fast_synthesis` are the same maps by FFT.
 
     `complex` says whether the coefficients are complex; both matrices are then pairs (real,
     imaginary). `half` asks for wavenumbers `k >= 0` alone, which is all that real values need; the
-    values are then the real part of `S c`.
+    values are then the real part of `S c`. `unique` says that `A S` is the identity: that the
+    functions are a basis, and no frame.
 
     Matrices are made by the module `xp`: numpy, in float64 and as constants, or `jax.numpy`, where
     the number of points is a symbol of `jax.export`.
     """
 
     complex: ClassVar[bool] = False
+    unique: ClassVar[bool] = True
 
     @abc.abstractmethod
     def coordinates(self, points: Any, xp: Any = np) -> Any:
@@ -173,3 +175,8 @@ def quotient(a: Any, b: Any, xp: Any) -> Any:
         return q
     product, error = two_product(q, jnp.broadcast_to(b, q.shape))
     return q + ((a - product) - error) / b
+
+
+def along_last(numbers: ArrayLike, like: Array) -> Array:
+    """Constants for a product with an array, along its last axis."""
+    return jnp.broadcast_to(jnp.asarray(numbers, like.dtype), like.shape)

@@ -52,8 +52,8 @@ def kernel_blocks(
     - `rows`, `columns`: which points of it; negative ones count from the end.
     - `dtype`: real dtype of the blocks, by default that of the layer's parameters.
 
-    **Raises:** `ValueError` for a shape that cannot hold the modes, an axis that does not exist or
-    a point outside the grid.
+    **Raises:** `ValueError` for a shape that cannot hold the modes, an axis that does not exist,
+    a point outside the grid, or a basis whose coefficients are not unique.
 
     !!! example
         >>> import jax
@@ -69,6 +69,12 @@ def kernel_blocks(
     if not -count <= axis < count:
         raise ValueError(f"`kernel_blocks(axis={axis})`: expected an axis of {count}")
     layer.check_grid(shape, "shape")
+    for basis in layer.bases:
+        if not basis.unique:
+            raise ValueError(
+                f"`kernel_blocks(layer=...)`: expected bases whose coefficients are unique, got "
+                f"{basis}, whose modes the layer couples"
+            )
     axis, points = axis % count, shape[axis]
     for name, chosen in (("rows", rows), ("columns", columns)):
         for point in chosen:

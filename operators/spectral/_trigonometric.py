@@ -9,7 +9,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from ._basis import AbstractSpectralBasis, as_float, quotient, real_inverse_fft, turned
+from ._basis import (
+    AbstractSpectralBasis,
+    along_last,
+    as_float,
+    quotient,
+    real_inverse_fft,
+    turned,
+)
 
 Samples: TypeAlias = Literal["ends", "centres"]
 
@@ -232,10 +239,10 @@ def _fast_analysis(samples: Samples, quarters: np.ndarray, even: bool, values: A
     whole = jnp.concatenate(parts, -1)
     spectrum = jnp.take(jnp.fft.rfft(whole), quarters if odd else quarters // 2, axis=-1)
     if samples == "centres":
-        spectrum = spectrum * _row(_shift(quarters, points, -1), spectrum)
+        spectrum = spectrum * along_last(_shift(quarters, points, -1), spectrum)
     scale = _multiplicity(samples, quarters, even, points, np) / whole.shape[-1]
     part = spectrum.real if even else -spectrum.imag
-    return part * _row(scale, part)
+    return part * along_last(scale, part)
 
 
 def _fast_synthesis(
@@ -245,11 +252,11 @@ def _fast_synthesis(
     odd = bool(quarters[0] % 2)
     length = (4 if odd else 2) * _intervals(samples, points)
     scale = length / _multiplicity(samples, quarters, even, points, np)
-    part = coefficients * _row(scale, coefficients)
+    part = coefficients * along_last(scale, coefficients)
     none = jnp.zeros_like(part)
     spectrum = jax.lax.complex(part, none) if even else jax.lax.complex(none, -part)
     if samples == "centres":
-        spectrum = spectrum * _row(_shift(quarters, points, 1), spectrum)
+        spectrum = spectrum * along_last(_shift(quarters, points, 1), spectrum)
     k = quarters if odd else quarters // 2
     whole = jnp.zeros((*coefficients.shape[:-1], length // 2 + 1), spectrum.dtype)
     values = real_inverse_fft(whole.at[..., k].set(spectrum), length)[..., :points]
@@ -263,7 +270,3 @@ def _fast_synthesis(
 def _shift(quarters: np.ndarray, points: int, sign: int) -> np.ndarray:
     """The phase of half a cell."""
     return np.exp(sign * 1j * np.pi * quarters / (4 * points))
-
-
-def _row(numbers: np.ndarray, like: Array) -> Array:
-    return jnp.broadcast_to(jnp.asarray(numbers, like.dtype), like.shape)

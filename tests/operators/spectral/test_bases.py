@@ -5,7 +5,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.operators.spectral import ChebyshevShen, Cosine, Fourier, QuarterWave, Sine
+from jaxsci.operators.spectral import (
+    ChebyshevShen,
+    Cosine,
+    ExtendedFourier,
+    Fourier,
+    QuarterWave,
+    Sine,
+)
 
 REAL = [
     *(basis(samples=s) for basis in (Sine, Cosine) for s in ("ends", "centres")),
@@ -17,6 +24,7 @@ REAL = [
     ChebyshevShen(None, None),
 ]
 BASES = [Fourier(), *REAL]
+FRAMES = [ExtendedFourier(), ExtendedFourier(1 / 3)]
 
 
 def functions(basis, k, x):
@@ -63,6 +71,39 @@ def test_coefficients_do_not_depend_on_the_number_of_points(basis):
         np.testing.assert_allclose(matrices(basis, points, 5)[0] @ values, c, atol=1e-12)
 
 
+@pytest.mark.parametrize("basis", FRAMES, ids=str)
+def test_a_longer_circle_has_the_integrals_of_what_ends(basis):
+    # Those of exp(x) on [0, 1], in closed form, to the second order of the trapezoidal rule.
+    length = 1 + basis.extension
+    w = 2j * np.pi * basis.wavenumbers(6) / length
+    exact = (np.exp(1 - w) - 1) / (1 - w) / length
+    errors = []
+    for points in (20, 39, 77):
+        u = np.exp(basis.coordinates(points))
+        errors.append(np.abs(matrices(basis, points, 6)[0] @ u - exact).max())
+        x = basis.coordinates(points)
+        found = matrices(basis, points, 6)[1]
+        np.testing.assert_allclose(found, np.exp(np.multiply.outer(x, w)), atol=1e-13)
+    np.testing.assert_allclose(np.divide(errors[:-1], errors[1:]), 4, rtol=0.02)
+
+
+@pytest.mark.parametrize("basis", FRAMES, ids=str)
+@pytest.mark.parametrize("points", [9, 16])
+def test_a_longer_circle_is_one_with_zeros_beside_the_axis(basis, points):
+    # Where its points are whole in number: those of Fourier, on the values and 0.
+    more = round((points - 1) * basis.extension)
+    if abs(more - (points - 1) * basis.extension) > 1e-9:
+        return
+    u = np.random.default_rng(5).normal(size=points)
+    continued = np.concatenate([u * np.where(np.arange(points) % (points - 1), 1, 0.5)])
+    continued = np.concatenate([continued, np.zeros(more - 1)])
+    for half in (True, False):
+        analysis, synthesis = matrices(basis, points, 5, half)
+        whole = matrices(Fourier(), points - 1 + more, 5, half)
+        np.testing.assert_allclose(analysis @ u, whole[0] @ continued, atol=1e-14)
+        np.testing.assert_allclose(synthesis, whole[1][:points], atol=1e-13)
+
+
 @pytest.mark.parametrize("points", [8, 9])
 @pytest.mark.parametrize("modes", [1, 4, 5, 8])
 def test_half_of_fourier_is_the_real_fft(points, modes):
@@ -75,7 +116,7 @@ def test_half_of_fourier_is_the_real_fft(points, modes):
     np.testing.assert_allclose((synthesis @ c).real, expected, atol=1e-13)
 
 
-@pytest.mark.parametrize("basis", BASES, ids=str)
+@pytest.mark.parametrize("basis", [*BASES, *FRAMES], ids=str)
 @pytest.mark.parametrize("points", [9, 12])
 def test_fft_gives_the_same(basis, points, x64):
     rng = np.random.default_rng(3)
@@ -160,7 +201,7 @@ def test_chebyshev_shen_converges_exponentially():
 
 
 def test_large_angles_lose_nothing_in_float32():
-    for basis in (Fourier(), Sine(), Cosine("centres")):
+    for basis in (Fourier(), Sine(), Cosine("centres"), ExtendedFourier()):
         exact = matrices(basis, 1024, 500)[1]
         single = basis.synthesis(1024, 500, xp=jnp)
         single = np.asarray(single)
@@ -168,7 +209,9 @@ def test_large_angles_lose_nothing_in_float32():
         np.testing.assert_allclose(single, exact, atol=1e-6)
 
 
-@pytest.mark.parametrize("basis", [b for b in BASES if not isinstance(b, ChebyshevShen)], ids=str)
+@pytest.mark.parametrize(
+    "basis", [b for b in [*BASES, *FRAMES] if not isinstance(b, ChebyshevShen)], ids=str
+)
 @pytest.mark.parametrize("points", [64, 81, 1000])
 def test_matrices_made_in_float32_are_rounded_about_once(basis, points):
     """Those of an exported file, beside those of the model."""
@@ -187,6 +230,9 @@ def test_matrices_made_in_float32_are_rounded_about_once(basis, points):
     "make, match",
     [
         (lambda: Sine("middle"), r"`Sine\(samples=...\)`: expected 'ends' or 'centres'"),
+        (lambda: ExtendedFourier(0.0), r"`ExtendedFourier\(extension=...\)`: expected a positive"),
+        (lambda: ExtendedFourier(2**0.5), "a positive ratio of whole numbers up to 1000, got 1.41"),
+        (lambda: ExtendedFourier(float("nan")), "a positive ratio of whole numbers up to 1000"),
         (lambda: QuarterWave("top"), r"`QuarterWave\(zero=...\)`: expected 'left' or 'right'"),
         (lambda: ChebyshevShen((0, 0)), r"left=.*finite and not both 0"),
         (lambda: ChebyshevShen(right=(1, 2, 3)), r"right=.*expected \(alpha, beta\)"),
