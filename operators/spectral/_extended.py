@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jaxtyping import Array
 from scipy.fft import next_fast_len
 
@@ -127,7 +128,7 @@ class ExtendedFourier(AbstractSpectralBasis):
 
         m = np.arange(b[0] - a[-1], b[-1] - a[0] + 1)
         length = next_fast_len(len(m))
-        x = x.astype(jnp.promote_types(x.dtype, jnp.complex64))
+        x = x if jnp.iscomplexobj(x) else lax.complex(x, jnp.zeros_like(x))
         kernel = jnp.fft.fft(jnp.asarray(chirp(m).conj(), x.dtype), length)
         spectrum = jnp.fft.fft(x * along_last(chirp(a), x), length)
         # What is cyclic ends before the first overlap of all.

@@ -16,7 +16,7 @@ from jaxsci.operators.boundary import (
     enforce,
     residuals,
 )
-from jaxsci.operators.spectral import Cosine, Fourier, Sine, SpectralConv
+from jaxsci.operators.spectral import Cosine, ExtendedFourier, Fourier, Sine, SpectralConv
 
 
 def _random(seed, *shape):
@@ -39,10 +39,12 @@ def _eliminated(K, x, axis, columns, coupled):
 CASES = {
     "fourier 1-D": ((9,), (8,), Fourier(), "x"),
     "sine 1-D": ((9,), (7,), Sine(samples="centres"), "x"),
+    "extended 1-D": ((9,), (6,), ExtendedFourier(), "x"),
     "fourier 2-D, x": ((7, 6), (4, 6), Fourier(), "x"),
     "fourier 2-D, t": ((6, 8), (6, 4), Fourier(), "t"),
     "cosine and fourier, x": ((5, 8), (4, 8), (Cosine(), Fourier()), "x"),
     "fourier and cosine, x": ((6, 7), (5, 7), (Fourier(), Cosine()), "x"),
+    "extended 2-D, x": ((6, 7), (4, 5), ExtendedFourier(), "x"),
     "fourier 3-D, x": ((4, 5, 4), (3, 5, 3), Fourier(), "x"),
 }
 
@@ -54,7 +56,7 @@ def _layer(name, dtype=jnp.float64):
     return layer, shape, axes, axis
 
 
-SLOW = list(CASES)[3:]
+SLOW = list(CASES)[4:]
 
 
 @pytest.mark.slow_but(1)

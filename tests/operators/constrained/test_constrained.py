@@ -17,6 +17,7 @@ from jaxsci.operators.boundary import (
 )
 from jaxsci.operators.constrained import (
     BOON,
+    DEFAULT_RECIPE,
     RECIPES,
     ConstrainedOperator,
     adapted_bases,
@@ -25,7 +26,7 @@ from jaxsci.operators.constrained import (
     make_operator,
 )
 from jaxsci.operators.fno import FNO
-from jaxsci.operators.spectral import Cosine, Fourier, QuarterWave, Sine
+from jaxsci.operators.spectral import Cosine, ExtendedFourier, Fourier, QuarterWave, Sine
 
 LINE = BoundaryConditions(
     "x", {("x", "low"): Dirichlet(), ("x", "high"): Neumann()}, length={"x": 1.0}
@@ -46,7 +47,7 @@ def _make(name, conditions=LINE, **options):
 
 
 # The kinds of machinery; the others are of the same parts, and run as slow tests.
-QUICK = ["fno-matched-learned", "fno-lifted-padded", "boon"]
+QUICK = ["fno-matched-learned", "fno-lifted-padded", "fno-matched-extended-blended", "boon"]
 
 
 @pytest.mark.slow_but(1)
@@ -148,6 +149,10 @@ def test_bases_are_those_of_the_conditions():
         )
         assert adapted_bases(conditions) == (Fourier(), basis)
         assert adapted_bases(conditions, exact=False) == (Fourier(), Cosine())
+        model = make_operator(
+            DEFAULT_RECIPE, 1, 1, conditions, modes=(2, 2), width=2, layers=1, key=jax.random.key(0)
+        )
+        assert model.operator.bases == (Fourier(), ExtendedFourier(0.25))
 
 
 def test_parameters_are_those_of_the_fno():

@@ -12,6 +12,7 @@ from jaxsci.operators.spectral import (
     ChebyshevShen,
     Cosine,
     Expansion,
+    ExtendedFourier,
     Fourier,
     QuarterWave,
     Sine,
@@ -117,11 +118,21 @@ def test_another_grid_is_the_same_function(x64):
     np.testing.assert_allclose(call(layer, x, (12, 8)), by_numpy_fft(layer, x, (12, 8)), atol=1e-13)
 
 
+def test_a_finer_grid_between_ends_is_nearly_the_same_function(x64):
+    """Not to rounding: coefficients are integrals, by the trapezoidal rule."""
+    layer = make(1, 1, 6, bases=ExtendedFourier())
+    on = [call(layer, jnp.exp(jnp.linspace(0, 1, n))[None], (9,)) for n in (17, 33, 65)]
+    off = [float(jnp.abs(a - b).max()) for a, b in zip(on, on[1:], strict=False)]
+    assert 3.9 < off[0] / off[1] < 4.1
+
+
 BASES = [
     (Sine(), F),
     (F, Cosine("centres")),
     (ChebyshevShen((1, 0.5), (0, 1)), QuarterWave()),
     (F, Sine("centres"), F),
+    (ExtendedFourier(), F),
+    (F, ExtendedFourier(0.5)),
 ]
 
 
@@ -324,6 +335,8 @@ def test_bad_input_is_named():
         layer(jnp.ones((2, 8, 8)), shape=(8,))
     with pytest.raises(TypeError, match="bases=.*expected AbstractSpectralBasis for each axis"):
         SpectralConv(1, 1, (2, 2), bases=(F, "sine"), key=KEY)
+    with pytest.raises(ValueError, match=r"unique, got ExtendedFourier\(extension=0.25\)"):
+        kernel_blocks(make(1, 1, (4, 4), bases=(F, ExtendedFourier())), (8, 8))
     with pytest.raises(ValueError, match=r"axis=2.*an axis of 2"):
         kernel_blocks(layer, (8, 8), 2)
     with pytest.raises(ValueError, match=r"rows=\(8,\).*points of 8"):
