@@ -22,6 +22,7 @@ TABLE_MODELS = (
     "fno-matched-enforced",
     "boon",
     "boon-t1",
+    "fno-matched-padded-blended",
     DEFAULT_RECIPE,
 )
 """The operators of the committed tables: `--model all`."""

@@ -35,7 +35,7 @@ KEY = jax.random.key(3)
 FORMATS = ("equinox", "orbax")
 
 
-def operator(name="fno-matched-padded-blended", value=2.0, modes=6, seed=3):
+def operator(name="fno-matched-extended-blended", value=2.0, modes=6, seed=3):
     conditions = BoundaryConditions(
         "x", {("x", "low"): Dirichlet(value), ("x", "high"): Neumann()}, length={"x": 1.0}
     )

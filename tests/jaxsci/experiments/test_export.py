@@ -27,10 +27,10 @@ def run(tmp_path_factory):
         patch.setenv("JAXSCI_CACHE", str(base / "families"))
         tiny = {"functions": 8, "epochs": 1, "batch-size": 4, "width": 4, "points": 32}
         words = [word for name, n in tiny.items() for word in (f"--{name}", str(n))]
-        words += ["--no-figures", "--model", "fno-matched-padded-blended"]
+        words += ["--no-figures", "--model", "fno-matched-extended-blended"]
         assert main(["run", "stokes", *words, "--output", str(base / "run")]) == 0
     models = base / "run" / "models"
-    shutil.copy(models / "fno-matched-padded-blended-0.jaxsci", models / "fno-0.jaxsci")
+    shutil.copy(models / "fno-matched-extended-blended-0.jaxsci", models / "fno-0.jaxsci")
     return base / "run"
 
 
@@ -45,13 +45,13 @@ def saved(tmp_path):
 @pytest.mark.slow
 def test_a_model_of_a_run(run, tmp_path, capsys):
     output = tmp_path / "model.stablehlo"
-    words = ["export", str(run), "--model", "fno-matched-padded-blended", "--output", str(output)]
+    words = ["export", str(run), "--model", "fno-matched-extended-blended", "--output", str(output)]
     assert main([*words, "--json"]) == 0
     results = json.loads(capsys.readouterr().out)["results"]
     assert results["difference"] <= 1e-6 and results["bytes"] == output.stat().st_size
     assert results["inputs"]["x0"] == "f32[batch,1,t,x]"
     # Another grid than that of the run, and the live model from its own file.
-    model = load_checkpoint(run / "models" / "fno-matched-padded-blended-0.jaxsci")
+    model = load_checkpoint(run / "models" / "fno-matched-extended-blended-0.jaxsci")
     x, g = jnp.ones((2, 1, 24, 40)), jnp.ones((2, 1, 24))
     exported = load_stablehlo(output).call(x, {"x_low": g, "x_high": -g})
     live = jax.vmap(model)(x, {("x", "low"): g, ("x", "high"): -g})
@@ -148,7 +148,7 @@ def fails(words, message, capsys):
 def test_refusals(run, saved, tmp_path, capsys):
     fails([tmp_path / "none"], "there is no such file or folder", capsys)
     fails([tmp_path], "has its models in models, got none", capsys)
-    fails([run], "choose one with --model: fno, fno-matched-padded-blended", capsys)
+    fails([run], "choose one with --model: fno, fno-matched-extended-blended", capsys)
     fails([run, "--model", "fnoo"], "did you mean 'fno'", capsys)
     fails([run, "--model", "fno", "--seed", "7"], "for the seeds 0, not for 7", capsys)
     save_checkpoint(tmp_path / "bare.jaxsci", FNO(1, 1, 6, width=8, key=jax.random.key(0)))

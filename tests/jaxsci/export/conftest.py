@@ -13,7 +13,7 @@ from jaxsci.conservation import integral
 from jaxsci.export import operator_arguments
 from jaxsci.grids import Grid
 from jaxsci.operators.boundary import BoundaryConditions, Dirichlet, Neumann, Periodic
-from jaxsci.operators.constrained import make_operator
+from jaxsci.operators.constrained import DEFAULT_RECIPE, make_operator
 from jaxsci.operators.fno import FNO
 
 
@@ -86,7 +86,7 @@ def on_a_circle(name: str) -> Case:
     )
 
 
-def constrained(name: str = "fno-matched-padded-blended", update: Any = "enforce") -> Case:
+def constrained(name: str = DEFAULT_RECIPE, update: Any = "enforce") -> Case:
     """Insulated walls, a first state and its total, on any grid: mean and variance."""
     conditions = BoundaryConditions(
         ("t", "x"),
@@ -122,11 +122,12 @@ def constrained(name: str = "fno-matched-padded-blended", update: Any = "enforce
 
 CASES: dict[str, Callable[[], Case]] = {
     "fno": fno,
-    "default": lambda: on_a_line("fno-matched-padded-blended"),
+    "default": lambda: on_a_line(DEFAULT_RECIPE),
+    "padded": lambda: on_a_line("fno-matched-padded-blended"),
     "lifted": lambda: on_a_line("fno-lifted", Neumann),
     "adapted": lambda: on_a_line("fno-adapted"),
     "boon": lambda: on_a_line("boon"),
-    "default-plane": lambda: in_the_plane("fno-matched-padded-blended"),
+    "default-plane": lambda: in_the_plane(DEFAULT_RECIPE),
     "circle": lambda: on_a_circle("fno-matched-blended"),
     "constrained": constrained,
 }

@@ -14,7 +14,16 @@ from jaxsci.export import export_stablehlo
 pytest.importorskip("flatbuffers", reason="jax writes exports with flatbuffers: jaxsci[export]")
 
 SCRIPT = Path(__file__).with_name("run_alone.py")
-OTHERS = ("constrained", "default", "boon", "lifted", "adapted", "default-plane", "circle")
+OTHERS = (
+    "constrained",
+    "default",
+    "padded",
+    "boon",
+    "lifted",
+    "adapted",
+    "default-plane",
+    "circle",
+)
 NAMES = ["fno", *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)]
 
 
