@@ -22,7 +22,14 @@ CASES = {
     "heat, one step, N = 500, width 64": (HeatNeumann(points=500), 16, 64),
     "Stokes, 16 x 64, width 16": (StokesSecond(points=64, steps=16), (8, 12), 16),
 }
-MODELS = ("fno", "fno-matched-enforced", DEFAULT_RECIPE, "boon-t1", "boon")
+MODELS = (
+    "fno",
+    "fno-matched-enforced",
+    "fno-matched-padded-blended",
+    DEFAULT_RECIPE,
+    "boon-t1",
+    "boon",
+)
 
 
 @eqx.filter_jit
