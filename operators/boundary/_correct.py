@@ -62,7 +62,8 @@ def correct(
         [`jaxsci.operators.spectral.SpectralConv`][], a convolution, any callable. Blocks of a
         callable are found by one vmapped probe, an evaluation for each channel and boundary point
         of the axis, at each call; those of a matrix are read off, and those of a spectral layer are
-        sums over its retained modes, with no evaluation.
+        sums over its retained modes, with no evaluation (but in
+        [`jaxsci.operators.spectral.ExtendedFourier`][], whose modes it couples: it is probed).
     - `conditions`: numbers in it become constants; what is learned is passed at the call.
     - `method`: one of the above.
     - `tikhonov`: `K^+ = K' (K K' + eps^2 I)^-1` with `eps = tikhonov` times the largest Frobenius
