@@ -9,6 +9,7 @@ number of threads; on a GPU, the same GPU, larger batches, and no TF32 in either
 import argparse
 import os
 from functools import partial
+from itertools import product
 
 # Otherwise OpenMP's threads may wait by spinning, and longer the busier the machine is.
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
@@ -21,7 +22,7 @@ import optax  # noqa: E402
 from timing import Measurement, interleaved_samples, report  # noqa: E402
 
 from jaxsci.operators.fno import FNO, load_neuraloperator, neuraloperator_weights  # noqa: E402
-from jaxsci.operators.spectral import SpectralConv  # noqa: E402
+from jaxsci.operators.spectral import ExtendedFourier, Fourier, SpectralConv  # noqa: E402
 from jaxsci.training import value_and_grad_in_parts  # noqa: E402
 
 WIDTH, MODES, LEARNING_RATE = 64, 16, 1e-3
@@ -171,17 +172,24 @@ def against_torch(repeats: int) -> list[Measurement]:
 def transforms(repeats: int) -> list[Measurement]:
     """Where an FFT becomes faster than matrix products: a spectral layer, forward and backward."""
     measurements = []
-    for points in (64, 256, 1024):
-        for modes in (8, 16, 32, 64):
+    bases = {"": Fourier(), "longer circle, ": ExtendedFourier()}
+    for name, points in product(bases, (64, 256, 1024)):
+        for modes in (8, 16, 32, 64) if name == "" else (32, 64, 96, 128):
+            if modes > points:
+                continue
             x = jnp.asarray(np.random.default_rng(0).normal(size=(8, 8, points)), jnp.float32)
             jobs = {}
             for method in ("matmul", "fft"):
-                layer = SpectralConv(8, 8, modes, method=method, key=jax.random.key(0))
+                layer = SpectralConv(
+                    8, 8, modes, bases=bases[name], method=method, key=jax.random.key(0)
+                )
                 gradient = jax.jit(jax.grad(lambda f, x: jnp.sum(jax.vmap(f)(x) ** 2), (0, 1)))
                 jobs[method] = partial(gradient, layer, x)
             samples = interleaved_samples(jobs, repeats)
             cpu = {k: float(np.median(v[:, 1])) for k, v in samples.items()}
-            label = f"N = {points}, {modes // 2 + 1} coefficients: matmul / FFT, processor time"
+            label = (
+                f"{name}N = {points}, {modes // 2 + 1} coefficients: matmul / FFT, processor time"
+            )
             measurements.append(Measurement(label, cpu["matmul"] / cpu["fft"], "x", "lower"))
             print(f"{label}: {measurements[-1].value:.3g}", flush=True)
     return measurements

@@ -34,6 +34,7 @@ from .fno import load_neuraloperator as load_neuraloperator
 from .fno import neuraloperator_weights as neuraloperator_weights
 from .spectral import ChebyshevShen as ChebyshevShen
 from .spectral import Cosine as Cosine
+from .spectral import ExtendedFourier as ExtendedFourier
 from .spectral import Fourier as Fourier
 from .spectral import QuarterWave as QuarterWave
 from .spectral import Sine as Sine

@@ -57,8 +57,8 @@ class FNO(eqx.Module):
     - `norm`: `None`, `"instance"` or `"group"`.
     - `positional_grid`: whether the coordinates of the points are input channels.
     - `padding`: a fraction of the points, one or one for each axis, to add as zeros on both sides:
-        for functions that are not periodic. [`jaxsci.operators.spectral.ExtendedFourier`][] does
-        it without more points, and the same at all resolutions.
+        for functions that are not periodic. The bases
+        [`jaxsci.operators.spectral.ExtendedFourier`][] part the ends without more points.
     - `stabilizer`: whether spectral layers see `tanh(x)`, for 16-bit products.
     - `preactivation`: whether activation and norm come before the layers.
     - `dropout`: the probability with which each block drops each of its channels, where the model

@@ -25,7 +25,8 @@ class AbstractSpectralBasis(abc.ABC):
     `complex` says whether the coefficients are complex; both matrices are then pairs (real,
     imaginary). `half` asks for wavenumbers `k >= 0` alone, which is all that real values need; the
     values are then the real part of `S c`. `unique` says that `A S` is the identity: that the
-    functions are a basis, and no frame.
+    functions are a basis, and no frame. More coefficients than `matmul_coefficients` are quicker to
+    have by FFT: on a CPU, `benchmarks/results/neural_operators_transforms.md`.
 
     Matrices are made by the module `xp`: numpy, in float64 and as constants, or `jax.numpy`, where
     the number of points is a symbol of `jax.export`.
@@ -33,6 +34,7 @@ class AbstractSpectralBasis(abc.ABC):
 
     complex: ClassVar[bool] = False
     unique: ClassVar[bool] = True
+    matmul_coefficients: ClassVar[int] = 24
 
     @abc.abstractmethod
     def coordinates(self, points: Any, xp: Any = np) -> Any:

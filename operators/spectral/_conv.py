@@ -17,10 +17,6 @@ from ._channels import per_channel
 from ._transform import Expansion, Method, from_modes, half_axis, mode_shape, to_modes
 from ._weights import AbstractSpectralWeight, Factorization, make_weight
 
-# More coefficients of an axis than these are quicker to have by FFT, as measured on a CPU for 64
-# to 1024 points, forward and backward: benchmarks/results/neural_operators_transforms.md.
-_MATMUL_COEFFICIENTS = 24
-
 
 class SpectralConv(eqx.Module):
     """`y = S W A x + bias`: coefficients of each channel, a matrix for each mode, and back.
@@ -49,7 +45,8 @@ class SpectralConv(eqx.Module):
     - `complex_data`: whether `x` is complex; all wavenumbers of all axes are then kept.
     - `use_bias`: whether there is a bias, one real number for each output channel.
     - `method`: `"matmul"`, `"fft"` or `"auto"`, for all axes or each; `"auto"` is an FFT where an
-        axis keeps more than 24 coefficients, from where on it was measured to be faster on a CPU.
+        axis keeps more coefficients than from where on it was measured to be faster on a CPU: 24,
+        and 64 of a circle longer than the axis, whose FFT takes three.
         All give the same to rounding. A batch that is divided among devices, and 16-bit products,
         want `"matmul"`.
     - `policy`: `params`, `compute` (factors of products) and `output` (sums, and what is kept) of
@@ -190,9 +187,9 @@ class SpectralConv(eqx.Module):
         dtypes = (real, real) if policy is None else map(policy.dtype, ("compute", "output"))
         shape = points if shape is None else shape
         methods: tuple[Any, ...] = tuple(
-            _choose(method, n, size, new)
-            for method, n, size, new in zip(
-                self.methods, self.coefficients, points, shape, strict=True
+            _choose(method, basis, n, size, new)
+            for method, basis, n, size, new in zip(
+                self.methods, self.bases, self.coefficients, points, shape, strict=True
             )
         )
         return Expansion(self.bases, self.modes, self.complex_data, methods, *dtypes)
@@ -274,12 +271,14 @@ def _mix(weight: Array, x: Array, names: list[Any], expansion: Expansion) -> Any
     return products, [*axes, "w", "c", *(["p"] if expansion.complex else [])]
 
 
-def _choose(method: Method, coefficients: int, points: Any, new: Any) -> Literal["matmul", "fft"]:
+def _choose(
+    method: Method, basis: AbstractSpectralBasis, coefficients: int, points: Any, new: Any
+) -> Literal["matmul", "fft"]:
     if method != "auto":
         return method
     if not (isinstance(points, int) and isinstance(new, int)):
         return "matmul"
-    return "matmul" if coefficients <= _MATMUL_COEFFICIENTS else "fft"
+    return "matmul" if coefficients <= basis.matmul_coefficients else "fft"
 
 
 def _one_each(name: str, given: Any, kind: type, count: int) -> tuple[Any, ...]:

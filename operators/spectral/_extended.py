@@ -1,7 +1,6 @@
 """Fourier functions of a circle that is longer than the axis: of functions that have two ends."""
 
 import dataclasses
-import math
 from fractions import Fraction
 from typing import Any, ClassVar
 
@@ -21,17 +20,19 @@ class ExtendedFourier(AbstractSpectralBasis):
     """`exp(2 pi i k x / L)`, `L = 1 + extension`, at `x_j = j / (N - 1)`: both ends are points.
 
     Functions of the circle of length `L`, of which the axis is a part, so that its two ends are no
-    neighbours and need not agree: what padding is for, without a point more. The functions are a
-    frame, not a basis. `A` takes the coefficients of the function continued by 0, with the weights
-    of the trapezoidal rule: `A S` is not the identity, and `A` is, but for the weights of the two
-    ends, the adjoint of `S`. Modes are numbered as those of
-    [`jaxsci.operators.spectral.Fourier`][].
+    neighbours and need not agree. Padding does that with points beside the axis, on which a
+    network has values of its own; here each layer continues what it gets by 0. The functions are a
+    frame, not a basis: `A` takes the integrals over the axis, by the trapezoidal rule, so that
+    `A S` is not the identity, and `A` is a multiple of the adjoint of `S` but for the ends. Modes
+    are numbered as those of [`jaxsci.operators.spectral.Fourier`][].
 
     **Arguments:**
 
-    - `extension`: the length added to that of the axis, a ratio of whole numbers up to 1000.
+    - `extension`: the length added to that of the axis, above 0 and at most 4, a ratio of whole
+        numbers of which the lower one is at most 64: angles are then whole numbers of 32 bits in
+        an exported file, up to 3e7 wavenumbers times points.
 
-    **Raises:** `ValueError` for an extension that is not such a ratio, or not positive.
+    **Raises:** `ValueError` for another extension.
 
     !!! example
         >>> from jaxsci.operators.spectral import ExtendedFourier
@@ -46,20 +47,22 @@ class ExtendedFourier(AbstractSpectralBasis):
 
     complex: ClassVar[bool] = True
     unique: ClassVar[bool] = False
+    matmul_coefficients: ClassVar[int] = 64
 
     extension: float = 0.25
 
     def __post_init__(self):
-        known = math.isfinite(self.extension) and self.extension > 0
+        object.__setattr__(self, "extension", float(self.extension))
+        known = 0 < self.extension <= 4
         if not known or abs(float(self._ratio) / self.extension - 1) > 1e-12:
             raise ValueError(
-                "`ExtendedFourier(extension=...)`: expected a positive ratio of whole numbers up "
-                f"to 1000, got {self.extension}"
+                "`ExtendedFourier(extension=...)`: expected a ratio of whole numbers, the lower at "
+                f"most 64, above 0 and at most 4, got {self.extension}"
             )
 
     @property
     def _ratio(self) -> Fraction:
-        return Fraction(self.extension).limit_denominator(1000)
+        return Fraction(self.extension).limit_denominator(64)
 
     def coordinates(self, points: Any, xp: Any = np) -> Any:
         return quotient(xp.arange(points), xp.asarray(points) - 1, xp)

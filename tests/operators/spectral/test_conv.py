@@ -293,6 +293,8 @@ def test_the_method_is_chosen_by_size_and_can_be_overridden():
 
     assert methods(46) == ("matmul",) and methods(48) == ("fft",)  # 24 and 25 coefficients
     assert methods((32, 32)) == ("fft", "matmul")
+    longer = [methods(n, bases=ExtendedFourier(1.0)) for n in (126, 128)]  # 64 and 65
+    assert longer == [("matmul",), ("fft",)]
     assert methods((32, 8), method="matmul") == ("matmul", "matmul")
     assert methods((8, 8), method=("fft", "auto")) == ("fft", "matmul")
 
