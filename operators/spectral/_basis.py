@@ -92,13 +92,13 @@ class Fourier(AbstractSpectralBasis):
         return np.arange(modes // 2 + 1) if half else np.arange(modes) - modes // 2
 
     def analysis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
-        cos, sin = _circle(self.wavenumbers(modes, half), points, xp)
+        cos, sin = circle(self.wavenumbers(modes, half), points, points, xp)
         count = as_float(points, xp)
         return cos / count, -sin / count
 
     def synthesis(self, points: Any, modes: int, half: bool = False, xp: Any = np) -> Any:
         k = self.wavenumbers(modes, half)
-        cos, sin = _circle(k, points, xp)
+        cos, sin = circle(k, points, points, xp)
         if half:
             # Each stands for its negative too, except 0 and the highest that an even N holds.
             alone = 2 * xp.asarray(k) % xp.asarray(points) == 0
@@ -136,10 +136,10 @@ def real_inverse_fft(spectrum: Array, points: int) -> Array:
     return jnp.fft.irfft(spectrum, points)
 
 
-def _circle(k: np.ndarray, points: Any, xp: Any) -> Any:
-    """Cosine and sine of `2 pi k j / N`, shape `(len(k), N)`."""
+def circle(k: np.ndarray, points: Any, period: Any, xp: Any) -> Any:
+    """Cosine and sine of `2 pi k j / period`, shape `(len(k), N)`, for integers."""
     turn = xp.asarray(np.abs(k))[:, None] * xp.arange(points)[None, :]
-    cos, sin = turned(turn, xp.asarray(points), xp)
+    cos, sin = turned(turn, xp.asarray(period), xp)
     return cos, xp.asarray(np.where(k < 0, -1.0, 1.0))[:, None] * sin
 
 

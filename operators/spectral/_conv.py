@@ -46,7 +46,7 @@ class SpectralConv(eqx.Module):
     - `use_bias`: whether there is a bias, one real number for each output channel.
     - `method`: `"matmul"`, `"fft"` or `"auto"`, for all axes or each; `"auto"` is an FFT where an
         axis keeps more coefficients than from where on it was measured to be faster on a CPU: 24,
-        and 64 of a circle longer than the axis, whose FFT takes three.
+        and 64 of a circle longer than the axis, whose FFT is two of longer ones.
         All give the same to rounding. A batch that is divided among devices, and 16-bit products,
         want `"matmul"`.
     - `policy`: `params`, `compute` (factors of products) and `output` (sums, and what is kept) of

@@ -11,7 +11,7 @@ from jax import lax
 from jaxtyping import Array
 from scipy.fft import next_fast_len
 
-from ._basis import AbstractSpectralBasis, along_last, quotient, turned
+from ._basis import AbstractSpectralBasis, along_last, circle, quotient, turned
 
 
 @jax.tree_util.register_static
@@ -105,11 +105,8 @@ class ExtendedFourier(AbstractSpectralBasis):
 
     def _circle(self, points: Any, modes: int, half: bool, xp: Any) -> Any:
         """Cosine and sine of `2 pi k x / L`, shape `(coefficients, N)`."""
-        k = self.wavenumbers(modes, half)
         period, each = self._period(points)
-        turn = xp.asarray(np.abs(k) * each)[:, None] * xp.arange(points)[None, :]
-        cos, sin = turned(turn, xp.asarray(period), xp)
-        return cos, xp.asarray(np.where(k < 0, -1.0, 1.0))[:, None] * sin
+        return circle(each * self.wavenumbers(modes, half), points, period, xp)
 
     def _weights(self, points: Any, xp: Any) -> Any:
         """Of the trapezoidal rule, divided by `L`."""
@@ -132,7 +129,7 @@ class ExtendedFourier(AbstractSpectralBasis):
         m = np.arange(b[0] - a[-1], b[-1] - a[0] + 1)
         length = next_fast_len(len(m))
         x = x if jnp.iscomplexobj(x) else lax.complex(x, jnp.zeros_like(x))
-        kernel = jnp.fft.fft(jnp.asarray(chirp(m).conj(), x.dtype), length)
+        kernel = np.fft.fft(chirp(m).conj(), length)
         spectrum = jnp.fft.fft(x * along_last(chirp(a), x), length)
         # What is cyclic ends before the first overlap of all.
         whole = jnp.fft.ifft(spectrum * along_last(kernel, spectrum))
