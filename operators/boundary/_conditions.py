@@ -73,6 +73,12 @@ class Neumann(eqx.Module):
         self.value = _checked("Neumann", "value", value)
         self.order = order
 
+    @property
+    def homogeneous(self) -> bool:
+        """Whether the value is known to be 0: neither passed at each call nor traced."""
+        value = unfixed(self.value)
+        return value is not None and is_concrete(value) and not np.any(np.asarray(value))
+
 
 class Robin(eqx.Module):
     """`a u + b du/dx = value` on the face, the derivative being along the axis on both sides.

@@ -41,6 +41,7 @@ class Recipe:
     - `adapted`: whether the bases satisfy the homogeneous conditions by themselves.
     - `padding`: the fraction of points that the FNO's blocks have besides, on both sides.
     - `extension`: by how much the circle of the Fourier functions is longer than an axis with ends.
+        Where both of these have slope 0, it is as long again, and the functions are even: cosines.
     """
 
     summary: str
@@ -193,14 +194,18 @@ def _basis(low: Condition | None, high: Condition | None, *, exact: bool) -> Abs
 def _extended(
     conditions: BoundaryConditions, extension: float
 ) -> tuple[AbstractSpectralBasis, ...]:
-    ends = ExtendedFourier(extension)
-    return tuple(Fourier() if circle else ends for circle in _circles(conditions))
+    def basis(pair: tuple[Condition | None, Condition | None]) -> AbstractSpectralBasis:
+        if isinstance(pair[0], Periodic):
+            return Fourier()
+        # Pointwise functions of even ones are even: all layers are smooth at the mirror, as the
+        # output. (Odd ones, of values 0, become even by a bias or an activation.)
+        if all(isinstance(end, Neumann) and end.homogeneous for end in pair):
+            return Cosine()
+        return ExtendedFourier(extension)
+
+    return tuple(basis(conditions.pair(axis)) for axis in conditions.axes)
 
 
 def _padding(conditions: BoundaryConditions, fraction: float) -> tuple[float, ...]:
-    return tuple(0.0 if circle else fraction for circle in _circles(conditions))
-
-
-def _circles(conditions: BoundaryConditions) -> list[bool]:
-    """Which axes are periodic: for these, nothing has to be added."""
-    return [isinstance(conditions.pair(axis)[0], Periodic) for axis in conditions.axes]
+    circles = (isinstance(conditions.pair(axis)[0], Periodic) for axis in conditions.axes)
+    return tuple(0.0 if circle else fraction for circle in circles)
