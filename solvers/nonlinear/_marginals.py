@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
@@ -15,6 +14,7 @@ from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import matmul
 from jaxsci.solvers.sparse import BlockDiagonal, block_scaling
 
+from ._compile import compiled
 from ._implicit import frozen_jacobian
 from ._problem import Problem, Values, check_values
 
@@ -76,7 +76,7 @@ def marginal_covariance(
     return cov
 
 
-@eqx.filter_jit
+@compiled
 def _covariance(
     problem: Problem,
     values: Values,

@@ -4,10 +4,10 @@ import time
 from collections.abc import Callable
 from typing import NamedTuple
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 
+from ._compile import compiled
 from ._loop import Prepared, State, advance, conclusion, initial
 from ._results import Solution
 
@@ -55,16 +55,16 @@ def stepped(prepared: Prepared, report: Callable[[Iteration], None]) -> Solution
     return _end(state)
 
 
-@eqx.filter_jit
+@compiled
 def _begin(prepared: Prepared) -> State:
     return initial(prepared)
 
 
-@eqx.filter_jit
+@compiled
 def _advance(state: State, prepared: Prepared) -> State:
     return advance(state, prepared)
 
 
-@eqx.filter_jit
+@compiled
 def _end(state: State) -> Solution:
     return conclusion(state)
