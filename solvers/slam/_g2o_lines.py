@@ -3,10 +3,13 @@
 import array
 import dataclasses
 import io
+import re
 from collections import Counter
+from collections.abc import Iterator
 
 import numpy as np
 
+from ._decimals import read_columns
 from ._graph import FileLine
 
 
@@ -33,6 +36,7 @@ TAGS = {
 _FIX = b"FIX"
 _LARGEST = 2**63 - 1
 _BLOCK = 1 << 18  # bytes
+_RUN = re.compile(rb"(?m)^(%s) [^\n]*\n(?:\1 [^\n]*\n)*" % b"|".join(map(re.escape, TAGS)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,60 +73,55 @@ def scan(file: io.BufferedIOBase) -> Scan:
     malformed: list[FileLine] = []
     unknown: Counter[bytes] = Counter()
     read = 0
-    while block := file.readlines(_BLOCK):
+    while block := file.read(_BLOCK) + file.readline():
         texts: dict[bytes, list[bytes]] = {tag: [] for tag in TAGS}
         numbers: dict[bytes, list[int]] = {tag: [] for tag in TAGS}
-        for number, line in enumerate(block, read + 1):
-            tag, _, rest = line.partition(b" ")
-            if tag not in TAGS:  # nor if something other than one space follows the tag
-                words = line.split(None, 1) or [b"#"]
-                tag, rest = words[0], b"".join(words[1:])
+        for tag, text in _runs(block if block.endswith(b"\n") else block + b"\n"):
+            end = read + text.count(b"\n")
             if tag in TAGS:
-                texts[tag].append(line)
-                numbers[tag].append(number)
+                texts[tag].append(text)
+                numbers[tag].extend(range(read + 1, end + 1))
             elif tag == _FIX:
-                for name in rest.split() or (b"nothing",):
-                    _read(held, Tag(1, 0, 0), number, line, [name], malformed)
+                for name in text.split()[1:] or (b"nothing",):
+                    _read(held, Tag(1, 0, 0), end, text, [name], malformed)
             elif not tag.startswith(b"#"):
                 unknown[tag[:80]] += 1
-        read += len(block)
+            read = end
         for tag, layout in TAGS.items():
-            if _read_all(buffers[tag], tag, layout, numbers[tag], texts[tag]):
-                continue
-            for at, line in zip(numbers[tag], texts[tag], strict=True):
-                _read(buffers[tag], layout, at, line, line.split()[1:], malformed)
+            _read_all(buffers[tag], layout, numbers[tag], b"".join(texts[tag]), malformed)
     rows = {tag: _rows(buffers[tag], layout) for tag, layout in TAGS.items()}
     names = {show(tag): count for tag, count in unknown.items()}
     return Scan(rows, _rows(held, Tag(1, 0, 0)), malformed, names, read)
 
 
+def _runs(block: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Each tag that is known with all lines in a row that begin with it, other lines one by one."""
+    end = 0
+    for run in _RUN.finditer(block):
+        yield from _alone(block[end : run.start()])
+        yield run.group(1), run.group()
+        end = run.end()
+    yield from _alone(block[end:])
+
+
+def _alone(text: bytes) -> Iterator[tuple[bytes, bytes]]:
+    for line in text.split(b"\n")[:-1]:
+        tag, *_ = line.split(None, 1) or [b"#"]
+        yield tag, line + b"\n"
+
+
 def _read_all(
-    buffer: _Buffer, tag: bytes, layout: Tag, numbers: list[int], lines: list[bytes]
-) -> bool:
-    """Append lines of one tag at once; nothing, and false, if one is not as it should be."""
-    text, width = b"".join(lines), 1 + layout.ids + layout.numbers
-    tokens = text.split()
-    # A tag is no number: lines are as long as they should be if each tag is where it should be.
-    if len(tokens) != width * len(lines) or tokens[::width] != [tag] * len(lines):
-        return False
-    if text.count(b"_") != tag.count(b"_") * len(lines):  # Python reads 1_0 as ten
-        return False
-    del tokens[::width]
-    try:
-        ids = np.empty((len(lines), layout.ids), np.int64)
-        for k in range(layout.ids):
-            left = width - 1 - k
-            ids[:, k] = list(map(int, tokens[::left]))
-            del tokens[::left]
-        values = list(map(float, tokens))
-    except (ValueError, OverflowError):
-        return False
-    if ids.min(initial=0) < 0:
-        return False
-    buffer.lines.fromlist(numbers)
-    buffer.ids.frombytes(ids.tobytes())
-    buffer.numbers.fromlist(values)
-    return True
+    buffer: _Buffer, layout: Tag, numbers: list[int], text: bytes, malformed: list[FileLine]
+) -> None:
+    """Append lines of one tag: all at once, or one by one if one is not as it should be."""
+    found = read_columns(text, len(numbers), layout.ids, layout.numbers) if numbers else None
+    if found is not None:
+        buffer.lines.fromlist(numbers)
+        buffer.ids.frombytes(found[0].tobytes())
+        buffer.numbers.frombytes(found[1].tobytes())
+        return
+    for at, line in zip(numbers, text.split(b"\n"), strict=False):
+        _read(buffer, layout, at, line, line.split()[1:], malformed)
 
 
 def _read(
