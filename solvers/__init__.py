@@ -62,6 +62,7 @@ from .preconditioners import FSAI as FSAI
 from .preconditioners import BlockJacobi as BlockJacobi
 from .preconditioners import IncompleteCholesky as IncompleteCholesky
 from .preconditioners import PointJacobi as PointJacobi
+from .preconditioners import SchurComplement as SchurComplement
 from .preconditioners import SchurJacobi as SchurJacobi
 from .sparse import BlockJacobian as BlockJacobian
 from .sparse import SparseEntries as SparseEntries

@@ -5,24 +5,29 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxsci.errors import is_concrete
-from jaxsci.solvers.preconditioners import SchurJacobi, SchurPlan
+from jaxsci.solvers.preconditioners import CompletePlan, SchurComplement, SchurJacobi, SchurPlan
 from jaxsci.solvers.sparse import BlockJacobian
 
 from ._linear import AbstractLinear, Iterative
 from ._method import Stopping
+from ._precondition import Plannable
 from ._problem import Problem
 
 
 class Schur(AbstractLinear):
-    """Conjugate gradients preconditioned by [`jaxsci.solvers.preconditioners.SchurJacobi`][].
+    """Conjugate gradients in which one group of variables is eliminated.
 
     For problems of two variable groups, of which the second (in the order of their names:
     `"cameras"`, `"points"`) is only ever tied to the first. It is eliminated exactly, so that the
-    steps of conjugate gradients are those of the reduced system in the first.
+    steps of conjugate gradients are those of the reduced system in the first, preconditioned by its
+    diagonal blocks ([`jaxsci.solvers.preconditioners.SchurJacobi`][]) or by what is `reduced`.
 
     **Arguments:**
 
     - `rtol`, `max_steps`, `stopping`: as of [`jaxsci.solvers.nonlinear.Iterative`][].
+    - `reduced`: a preconditioner of all blocks of the reduced system, e.g. `CompleteCholesky()`: a
+        few steps for each system, for windows of many variables that are tied to each other
+        ([`jaxsci.solvers.preconditioners.SchurComplement`][]).
     - `plan`: the symbolic phase, if it is done already: `planned(problem).plan`. Needed inside
         `jit` and `vmap`.
 
@@ -40,6 +45,7 @@ class Schur(AbstractLinear):
     rtol: float = 1e-2
     max_steps: int = eqx.field(static=True, default=1000)
     stopping: Stopping | None = eqx.field(static=True, default=None)
+    reduced: Plannable | None = None
     plan: SchurPlan | None = None
 
     def planned(self, problem: Problem) -> "Schur":
@@ -68,9 +74,15 @@ class Schur(AbstractLinear):
                 "`Schur().planned(problem)`, and hand that to `minimise(linear=...)`"
             )
         a, b = (np.asarray(indices)[:, ties[0].variables.index(name)] for name in (first, second))
-        (count, _), (points, _) = problem.sizes
-        plan = SchurJacobi().plan(a, b, count, points)
-        return Schur(self.rtol, self.max_steps, self.stopping, plan)
+        (count, dim), (points, _) = problem.sizes
+        stopping = self.stopping
+        if self.reduced is None:
+            plan = SchurJacobi().plan(a, b, count, points)
+        else:
+            plan = SchurComplement(self.reduced).plan(a, b, count, points, dim)
+            if stopping is None and isinstance(getattr(plan.coupling, "plan", None), CompletePlan):
+                stopping = "preconditioned"
+        return Schur(self.rtol, self.max_steps, stopping, plan=plan)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
         if self.plan is None:

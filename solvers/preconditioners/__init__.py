@@ -16,6 +16,9 @@ from ._jacobi import BlockJacobi as BlockJacobi
 from ._jacobi import JacobiFactor as JacobiFactor
 from ._jacobi import JacobiPlan as JacobiPlan
 from ._jacobi import PointJacobi as PointJacobi
+from ._schur import SchurComplement as SchurComplement
+from ._schur import SchurCoupling as SchurCoupling
 from ._schur import SchurFactor as SchurFactor
 from ._schur import SchurJacobi as SchurJacobi
 from ._schur import SchurPlan as SchurPlan
+from ._schur import SchurReduced as SchurReduced

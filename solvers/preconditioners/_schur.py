@@ -1,4 +1,7 @@
-"""Schur-Jacobi for bundle adjustment: points eliminated exactly, cameras one by one."""
+"""Preconditioners of bundle adjustment: points eliminated exactly, and what is left of cameras."""
+
+import dataclasses
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -7,10 +10,11 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsci.precision import Policy
+from jaxsci.solvers.sparse import BlockSymmetric
 
 from ._base import AbstractPreconditioner, dtypes
 from ._blocks import regular_diagonal, safe_inverse_root, times, times_transpose
-from ._jacobi import JacobiFactor
+from ._jacobi import JacobiPlan
 from ._rounding import block_product, stored_blocks
 
 
@@ -24,7 +28,7 @@ class SchurJacobi(eqx.Module):
 
     It is `H^-1` with the coupling of cameras through common points left out, so that CG on all
     variables converges as on the reduced system. That system's own preconditioner is
-    `factor.reduced()`.
+    `factor.reduced()`. [`jaxsci.solvers.preconditioners.SchurComplement`][] keeps the coupling.
     """
 
     def plan(self, cameras: np.ndarray, points: np.ndarray, N: int, P: int) -> "SchurPlan":
@@ -35,33 +39,75 @@ class SchurJacobi(eqx.Module):
 
         **Raises:** `ValueError` if these are not such indices.
         """
-        cameras, points = np.asarray(cameras), np.asarray(points)
-        for name, index, count in (("cameras", cameras, N), ("points", points, P)):
-            fits = index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
-            if not fits or len(index) != len(cameras):
-                raise ValueError(
-                    f"`SchurJacobi.plan({name}=...)`: expected integers, one per observation, got "
-                    f"{index.dtype} of shape {index.shape} beside {len(cameras)} cameras"
-                )
-            if len(index) and (index.min() < 0 or index.max() >= count):
-                raise ValueError(
-                    f"`SchurJacobi.plan({name}=...)`: expected 0 <= {name} < {count}, got "
-                    f"{index.min()} to {index.max()}"
-                )
-        pairs, pair = np.unique(cameras.astype(np.int64) * P + points, return_inverse=True)
-        # As many pairs as observations, so that their number is not part of what is compiled.
-        spare = len(cameras) - len(pairs)
-        camera, point = np.pad(pairs // P, (0, spare)), np.pad(pairs % P, (0, spare))
-        return SchurPlan(
-            *(jnp.asarray(array, jnp.int32) for array in (pair, camera, point)), count=N, points=P
-        )
+        return _plan("SchurJacobi", cameras, points, N, P)[0]
+
+
+class SchurComplement(eqx.Module):
+    """As [`jaxsci.solvers.preconditioners.SchurJacobi`][], with all blocks of `S`.
+
+    They are added up, two cameras at a time, and factored by any preconditioner of a block matrix.
+    With a complete factor `M` is `H^-1` to rounding, and CG has to mend rounding alone: a few steps
+    for each system, whatever the dtype of the products. It is for windows, and for scenes in which
+    few cameras see the same points: time and memory are one product of blocks for each pair of
+    observations of a point, and what the factor fills in.
+
+    **Arguments:**
+
+    - `reduced`: of `S`, e.g. [`jaxsci.solvers.preconditioners.CompleteCholesky`][] or
+        [`jaxsci.solvers.preconditioners.IncompleteCholesky`][].
+    """
+
+    reduced: Any
+
+    def __check_init__(self):
+        if not hasattr(self.reduced, "plan"):
+            raise TypeError(
+                "`SchurComplement(reduced=...)`: expected settings of a preconditioner, e.g. "
+                f"`CompleteCholesky()`, got {self.reduced!r}"
+            )
+
+    def plan(self, cameras: np.ndarray, points: np.ndarray, N: int, P: int, c: int) -> "SchurPlan":
+        """The symbolic phase, on the host.
+
+        **Arguments:** as of [`jaxsci.solvers.preconditioners.SchurJacobi`][]; `c`: the numbers of
+        a camera.
+
+        **Raises:** `ValueError` if these are not such indices.
+        """
+        plan, pairs = _plan("SchurComplement", cameras, points, N, P)
+        camera, point = np.asarray(plan.camera)[:pairs], np.asarray(plan.point)[:pairs]
+        coupling = _couple(camera, point, N, c, self.reduced)
+        return dataclasses.replace(plan, coupling=coupling)
+
+
+class SchurCoupling(eqx.Module):
+    """The blocks of `S` below its diagonal, and what factors it.
+
+    - `later`, `earlier`: two distinct pairs of one point, of different cameras, `(K,)`.
+    - `place`: the block that this is a part of.
+    - `rows`, `cols`: where the blocks are, `(E,)`.
+    - `plan`: the symbolic phase of the factor.
+    """
+
+    later: Int[Array, " K"]
+    earlier: Int[Array, " K"]
+    place: Int[Array, " K"]
+    rows: Int[Array, " E"]
+    cols: Int[Array, " E"]
+    plan: Any
+
+    def blocks(self, E: Float[Array, "F c p"]) -> Float[Array, "E c c"]:
+        """The blocks of `-E E'`."""
+        products = times_transpose(E[self.later], E[self.earlier])
+        return -jax.ops.segment_sum(products, self.place, len(self.rows))
 
 
 class SchurPlan(eqx.Module):
-    """The symbolic phase of [`jaxsci.solvers.preconditioners.SchurJacobi`][].
+    """The symbolic phase of both preconditioners that eliminate points.
 
     - `pair`: which distinct (camera, point) each observation has, `(F,)`.
     - `camera`, `point`: those of each distinct pair, `(F,)`; zero blocks belong to the spare ones.
+    - `coupling`: of the cameras, unless it is left out.
     """
 
     pair: Int[Array, " F"]
@@ -69,6 +115,7 @@ class SchurPlan(eqx.Module):
     point: Int[Array, " F"]
     count: int = eqx.field(static=True)
     points: int = eqx.field(static=True)
+    coupling: SchurCoupling | None = None
 
     def factor(
         self,
@@ -104,10 +151,17 @@ class SchurPlan(eqx.Module):
         # In variables with unit diagonal blocks, no entry of E is larger than one.
         E = times_transpose(times(X[self.camera], E), Y[self.point])
         S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)
-        R = safe_inverse_root(jnp.eye(c, dtype=X.dtype)[None] - S)
-        placed = [stored_blocks(blocks, stored, wide) for blocks in (X, R, Y)]
+        remaining = jnp.eye(c, dtype=X.dtype)[None] - S
+        if self.coupling is None:
+            inner = JacobiPlan(point=False).factor((remaining,), policy=policy)
+        else:
+            tied = self.coupling
+            H = BlockSymmetric(remaining, tied.blocks(E), tied.rows, tied.cols)
+            inner = tied.plan.factor(H, policy=policy)
+        placed = [stored_blocks(blocks, stored, wide) for blocks in (X, Y)]
         return SchurFactor(
             plan=self,
+            inner=inner,
             roots=tuple(blocks for blocks, _ in placed),
             scales=tuple(scale for _, scale in placed),
             cross=E.astype(stored),
@@ -117,9 +171,14 @@ class SchurPlan(eqx.Module):
 
 
 class SchurFactor(AbstractPreconditioner):
-    """`M` for cameras, then points; `roots` are `X` of `B`, `R` of `X S X'`, and `Y` of `C`."""
+    """`M` for cameras, then points.
+
+    `roots` are `X` of `B` and `Y` of `C`, so that `X B X' = I`; `inner` is close to the inverse of
+    `X S X'`.
+    """
 
     plan: SchurPlan
+    inner: AbstractPreconditioner
     roots: tuple[Array, ...]
     scales: tuple[Array | None, ...]
     cross: Float[Array, "F c p"]
@@ -131,27 +190,75 @@ class SchurFactor(AbstractPreconditioner):
         count, c, p = plan.count, *self.cross.shape[1:]
         x = vector.astype(self.dtype)
         cameras, points = x[: count * c].reshape(count, c), x[count * c :].reshape(-1, p)
-        cameras, points = self._times(0, cameras), self._times(2, points)
+        cameras, points = self._times(0, cameras), self._times(1, points)
         carried = block_product(self.cross, points[plan.point])
         cameras = cameras - jax.ops.segment_sum(carried, plan.camera, count)
-        cameras = self._times(1, self._times(1, cameras), transposed=True)
+        cameras = self.inner.mv(cameras.ravel()).reshape(count, c)
         carried = block_product(self.cross.swapaxes(1, 2), cameras[plan.camera])
         points = points - jax.ops.segment_sum(carried, plan.point, plan.points)
         cameras = self._times(0, cameras, transposed=True)
-        points = self._times(2, points, transposed=True)
+        points = self._times(1, points, transposed=True)
         return jnp.concatenate([cameras.ravel(), points.ravel()])
 
-    def reduced(self) -> JacobiFactor:
+    def reduced(self) -> "SchurReduced":
         """`S^-1` alone, for CG on the Schur complement in the cameras."""
-        wide = "float64" if self.dtype == "float64" else "float32"
-        X, R = (
-            blocks.astype(wide) if scale is None else blocks.astype(wide) * scale[:, None, None]
-            for blocks, scale in zip(self.roots[:2], self.scales[:2], strict=True)
-        )
-        root, scale = stored_blocks(times(R, X), self.cross.dtype.name, self.dtype)
-        size = self.plan.count * X.shape[1]
-        return JacobiFactor(blocks=(root,), scales=(scale,), size=size, dtype=self.dtype)
+        size = self.plan.count * self.cross.shape[1]
+        return SchurReduced(whole=self, size=size, dtype=self.dtype)
 
     def _times(self, which: int, x: Array, transposed: bool = False) -> Array:
         blocks = self.roots[which].swapaxes(1, 2) if transposed else self.roots[which]
         return block_product(blocks, x, self.scales[which])
+
+
+class SchurReduced(AbstractPreconditioner):
+    """`M` for cameras alone, where the points are eliminated beforehand."""
+
+    whole: SchurFactor
+    size: int = eqx.field(static=True)
+    dtype: str = eqx.field(static=True)
+
+    def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
+        x = vector.astype(self.dtype).reshape(self.whole.plan.count, -1)
+        x = self.whole.inner.mv(self.whole._times(0, x).ravel()).reshape(x.shape)
+        return self.whole._times(0, x, transposed=True).ravel()
+
+
+def _plan(
+    name: str, cameras: np.ndarray, points: np.ndarray, N: int, P: int
+) -> tuple[SchurPlan, int]:
+    """The plan without a coupling, and how many distinct pairs there are."""
+    cameras, points = np.asarray(cameras), np.asarray(points)
+    for argument, index, count in (("cameras", cameras, N), ("points", points, P)):
+        fits = index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
+        if not fits or len(index) != len(cameras):
+            raise ValueError(
+                f"`{name}.plan({argument}=...)`: expected integers, one per observation, got "
+                f"{index.dtype} of shape {index.shape} beside {len(cameras)} cameras"
+            )
+        if len(index) and (index.min() < 0 or index.max() >= count):
+            raise ValueError(
+                f"`{name}.plan({argument}=...)`: expected 0 <= {argument} < {count}, got "
+                f"{index.min()} to {index.max()}"
+            )
+    pairs, pair = np.unique(cameras.astype(np.int64) * P + points, return_inverse=True)
+    # As many pairs as observations, so that their number is not part of what is compiled.
+    spare = len(cameras) - len(pairs)
+    camera, point = np.pad(pairs // P, (0, spare)), np.pad(pairs % P, (0, spare))
+    arrays = (jnp.asarray(array, jnp.int32) for array in (pair, camera, point))
+    return SchurPlan(*arrays, count=N, points=P), len(pairs)
+
+
+def _couple(camera: np.ndarray, point: np.ndarray, N: int, c: int, reduced: Any) -> SchurCoupling:
+    """All twos of the distinct pairs of a point; these are sorted by camera."""
+    order = np.argsort(point, kind="stable")
+    _, start, size = np.unique(point[order], return_index=True, return_counts=True)
+    rank = np.arange(len(order)) - np.repeat(start, size)
+    later = np.repeat(np.arange(len(order)), rank)
+    earlier = later - 1 - (np.arange(len(later)) - np.repeat(np.cumsum(rank) - rank, rank))
+    later, earlier = order[later], order[earlier]
+    places, place = np.unique(
+        camera[later].astype(np.int64) * N + camera[earlier], return_inverse=True
+    )
+    rows, cols = places // N, places % N
+    arrays = (jnp.asarray(array, jnp.int32) for array in (later, earlier, place, rows, cols))
+    return SchurCoupling(*arrays, plan=reduced.plan(rows, cols, N, c))

@@ -15,6 +15,7 @@ from jaxsci.solvers.nonlinear import (
     Variables,
     minimise,
 )
+from jaxsci.solvers.preconditioners import CompleteCholesky
 from jaxsci.solvers.slam import bundle_to_problem, bundle_to_values, sliding_window
 
 
@@ -33,6 +34,22 @@ def test_minimum_in_fewer_steps(x64):
     found = solve(window, "schur")
     assert float(found.cost) == pytest.approx(float(plain.cost), rel=1e-9)
     assert int(found.linear_steps) <= 0.85 * int(plain.linear_steps)
+
+
+@pytest.mark.parametrize("policy", ["double", "bundle_adjustment,residual=f64,update=f64"])
+def test_minimum_in_a_few_steps_where_the_reduced_system_is_factored(x64, policy):
+    window = sliding_window(6, 24, views=4, seed=0)
+    plain = solve(window, Iterative(rtol=1e-2))
+    found = minimise(
+        bundle_to_problem(window),
+        bundle_to_values(window),
+        method=LevenbergMarquardt(),
+        linear=Schur(reduced=CompleteCholesky()),
+        policy=policy,
+    )
+    assert float(found.cost) == pytest.approx(float(plain.cost), rel=1e-9)
+    # Of 16-bit products, rounding is what is left to mend.
+    assert int(found.linear_steps) <= (1 if policy == "double" else 5) * int(found.steps)
 
 
 def near(a, b, z):
@@ -56,9 +73,10 @@ def small(data=DATA, indices=SEEN):
 
 
 @pytest.mark.slow
-def test_other_slots_priors_and_batches():
+@pytest.mark.parametrize("reduced", [None, CompleteCholesky()])
+def test_other_slots_priors_and_batches(reduced):
     start = {"c": jnp.zeros((3, 3)), "p": jnp.ones((5, 2))}
-    linear = Schur(rtol=1e-4).planned(small())
+    linear = Schur(rtol=1e-4, reduced=reduced).planned(small())
     batch = jnp.stack([DATA, 0.5 * DATA])
 
     @jax.jit

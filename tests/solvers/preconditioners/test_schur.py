@@ -1,4 +1,4 @@
-"""Schur-Jacobi against its definition, in dense float64."""
+"""Preconditioners that eliminate points against their definitions, in dense float64."""
 
 import jax
 import jax.numpy as jnp
@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from jaxsci.precision import Policy
-from jaxsci.solvers.preconditioners import SchurJacobi
+from jaxsci.solvers.preconditioners import (
+    BlockJacobi,
+    CompleteCholesky,
+    IncompleteCholesky,
+    SchurComplement,
+    SchurJacobi,
+)
 
 N, P, F, C, D = 4, 9, 24, 3, 2
 
@@ -63,6 +69,71 @@ def test_is_the_definition(x64):
     )
 
 
+def close(found, expected, tolerance):
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * abs(expected).max())
+
+
+@pytest.mark.parametrize(
+    ("reduced", "seed", "couplings"),
+    # Where every two cameras see a common point, IC(0) is exact.
+    [(CompleteCholesky(), 0, 5), (CompleteCholesky(), 2, 6), (IncompleteCholesky(), 2, 6)],
+)
+def test_with_all_couplings_it_is_the_inverse(x64, reduced, seed, couplings):
+    cameras, points, A, B, H = problem(seed)
+    plan = SchurComplement(reduced).plan(cameras, points, N, P, C)
+    assert len(plan.coupling.rows) == couplings
+    M, left = applied(plan, *inputs(H, A, B, jnp.float64, 0.3))
+    expected = np.linalg.inv(H + 0.3 * np.eye(len(H)))
+    close(M, expected, 1e-11)
+    # The inverse of a Schur complement is a block of the inverse.
+    close(left, expected[: N * C, : N * C], 1e-11)
+
+
+def test_its_diagonal_alone_is_schur_jacobi(x64):
+    cameras, points, A, B, H = problem(1)
+    given = inputs(H, A, B, jnp.float64, 0.1)
+    alone = applied(SchurJacobi().plan(cameras, points, N, P), *given)
+    plan = SchurComplement(BlockJacobi()).plan(cameras, points, N, P, C)
+    for found, expected in zip(applied(plan, *given), alone, strict=True):
+        close(found, np.asarray(expected), 1e-13)
+
+
+def test_cameras_without_a_common_point_and_one_that_is_held(x64):
+    cameras, points = np.array([0, 1, 2, 2]), np.array([0, 1, 2, 3])
+    rng = np.random.default_rng(0)
+    J = np.zeros((4, 2, 3 * C + 4 * D))
+    A, B = rng.standard_normal((4, 2, C)), rng.standard_normal((4, 2, D))
+    A[1] = 0  # held: camera 1
+    for f in range(4):
+        J[f, :, cameras[f] * C : cameras[f] * C + C] = A[f]
+        J[f, :, 3 * C + points[f] * D : 3 * C + points[f] * D + D] = B[f]
+    H = np.einsum("fri,frj->ij", J, J)
+    camera_blocks = jnp.stack([H[i * C : i * C + C, i * C : i * C + C] for i in range(3)])
+    point_blocks = jnp.stack([H[s : s + D, s : s + D] for s in 3 * C + D * np.arange(4)])
+    plan = SchurComplement(CompleteCholesky()).plan(cameras, points, 3, 4, C)
+    assert len(plan.coupling.rows) == 0
+    cross = jnp.asarray(A.transpose(0, 2, 1) @ B)
+    M, _ = applied(plan, (camera_blocks, point_blocks), cross, jnp.asarray(0.3))
+    H += 0.3 * np.eye(len(H))
+    close(M, np.linalg.inv(H), 1e-12)
+
+
+@pytest.mark.parametrize("settings", [SchurJacobi(), SchurComplement(CompleteCholesky())])
+def test_batches_go_through(settings):
+    cameras, points, A, B, H = problem()
+    size = (N, P, C) if isinstance(settings, SchurComplement) else (N, P)
+    plan = settings.plan(cameras, points, *size)
+    blocks, cross, _ = inputs(H, A, B, jnp.float32, 0.0)
+    v = jnp.ones((len(H),))
+
+    def value(damping):
+        return plan.factor(blocks, cross, damping=damping).mv(v)
+
+    dampings = jnp.array([0.3, 3.0])
+    each = jnp.stack([value(d) for d in dampings])
+    np.testing.assert_allclose(jax.jit(jax.vmap(value))(dampings), each, rtol=1e-4, atol=1e-6)
+
+
 def test_half_precision():
     cameras, points, A, B, H = problem()
     plan = SchurJacobi().plan(cameras, points, N, P)
@@ -86,6 +157,10 @@ def test_bad_input():
         SchurJacobi().plan(cameras, points, N, 3)
     with pytest.raises(ValueError, match="one per observation"):
         SchurJacobi().plan(cameras, points[:-1], N, P)
+    with pytest.raises(ValueError, match=r"SchurComplement.plan\(cameras=.*0 <= cameras < 2"):
+        SchurComplement(BlockJacobi()).plan(cameras, points, 2, P, C)
+    with pytest.raises(TypeError, match="reduced=.*CompleteCholesky"):
+        SchurComplement("complete")
     plan = SchurJacobi().plan(cameras, points, N, P)
     blocks, cross, _ = inputs(H, A, B, jnp.float32, 0.0)
     with pytest.raises(ValueError, match="plan again"):
