@@ -13,14 +13,26 @@ import optax
 from timing import Measurement, interleaved_samples, report
 
 from jaxsci.equations.families import HeatNeumann, StokesSecond, make_dataset
-from jaxsci.experiments import conditions_of
+from jaxsci.experiments import OperatorSettings, conditions_of
 from jaxsci.metrics import relative_l2
 from jaxsci.operators.constrained import DEFAULT_RECIPE, make_operator
 
 BATCH = 20
+
+
+def quick(experiment: str):
+    """The family, the modes and the width of `jaxsci run EXPERIMENT --budget quick`."""
+    settings = OperatorSettings(experiment, budget="quick")
+    training = settings.resolved().training
+    return settings.family(), training.modes, training.width
+
+
 CASES = {
     "heat, one step, N = 500, width 64": (HeatNeumann(points=500), 16, 64),
     "Stokes, 16 x 64, width 16": (StokesSecond(points=64, steps=16), (8, 12), 16),
+    "Burgers, 16 x 64, width 24": quick("burgers-dirichlet"),
+    "waves, 8 x 16 x 16, width 24": quick("wave"),
+    "cavity, 8 x 17 x 17, width 24": quick("cavity"),
 }
 MODELS = (
     "fno",

@@ -42,6 +42,7 @@ class Recipe:
     - `padding`: the fraction of points that the FNO's blocks have besides, on both sides.
     - `extension`: by how much the circle of the Fourier functions is longer than an axis with ends.
         Where both of these have slope 0, it is as long again, and the functions are even: cosines.
+        The slopes must be known to be 0 when the operator is made, not passed at a call or traced.
     """
 
     summary: str
@@ -115,7 +116,8 @@ def make_operator(
     All are made of one [`jaxsci.operators.fno.FNO`][] of the same modes, width and layers, so that
     their numbers of parameters differ by what they are told. Modes are counted fairly: a sine or a
     cosine spans half the wavenumber of a Fourier pair, so that an adapted basis gets as many
-    functions as the Fourier basis has real ones.
+    functions as the Fourier basis has real ones. (Where the last of several axes is adapted, the
+    one that is stored by half is another: a tenth of the weights more or less.)
 
     **Arguments:**
 
@@ -197,8 +199,9 @@ def _extended(
     def basis(pair: tuple[Condition | None, Condition | None]) -> AbstractSpectralBasis:
         if isinstance(pair[0], Periodic):
             return Fourier()
-        # Pointwise functions of even ones are even: all layers are smooth at the mirror, as the
-        # output. (Odd ones, of values 0, become even by a bias or an activation.)
+        # Pointwise functions of even ones are even: what a layer makes of them is smooth at the
+        # mirror, as the output. (Odd ones, of values 0, become even by a bias or an activation; the
+        # coordinates, an input, are neither.)
         if all(isinstance(end, Neumann) and end.homogeneous for end in pair):
             return Cosine()
         return ExtendedFourier(extension)

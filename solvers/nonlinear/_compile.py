@@ -1,4 +1,4 @@
-"""Compilation of programs of hundreds of small loops, in less time where the compiler offers it."""
+"""Compilation of programs of hundreds of small loops, for someone who waits for the first line."""
 
 import functools
 from collections.abc import Callable
@@ -12,8 +12,8 @@ from jax.extend.core import get_opaque_trace_state
 P = ParamSpec("P")
 T = TypeVar("T")
 
-# XLA for CPUs had two ways to compile a loop until jaxlib 0.11. The older one takes half the time,
-# and makes programs of sparse solvers that are as fast.
+# XLA for CPUs had two ways to compile a loop until jaxlib 0.11. The older one takes about half the
+# time (seconds), and makes programs of sparse solvers that are 5 to 35 % slower.
 _QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 

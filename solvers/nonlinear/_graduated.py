@@ -8,7 +8,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from ._compile import compiled
 from ._kernel import AbstractKernel
 from ._linearise import whitened_squares
 from ._loop import Prepared, run
@@ -59,7 +58,7 @@ def graduated(
     return conclude("graduated", _graduated(prepared, stages), throw)
 
 
-@compiled
+@eqx.filter_jit
 def _graduated(prepared: Prepared, stages: int) -> Solution:
     return with_derivatives(_stages(constant(prepared), stages), prepared)
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import jax.scipy.linalg as jsl
@@ -14,7 +15,6 @@ from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import matmul
 from jaxsci.solvers.sparse import BlockDiagonal, block_scaling
 
-from ._compile import compiled
 from ._implicit import frozen_jacobian
 from ._problem import Problem, Values, check_values
 
@@ -76,7 +76,7 @@ def marginal_covariance(
     return cov
 
 
-@compiled
+@eqx.filter_jit
 def _covariance(
     problem: Problem,
     values: Values,

@@ -12,7 +12,6 @@ from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
 from jaxsci.solvers.preconditioners import CompletePlan
 
-from ._compile import compiled
 from ._implicit import Minimum, attach
 from ._linear import AbstractLinear, Dense, Direct, Iterative
 from ._loop import Prepared, Settings, run
@@ -170,7 +169,7 @@ def conclude(function: str, solution: Solution, throw: bool) -> Solution:
     return solution
 
 
-@compiled
+@eqx.filter_jit
 def _minimise(prepared: Prepared) -> Solution:
     return with_derivatives(run(constant(prepared)), prepared)
 

@@ -1,6 +1,6 @@
 """A preconditioner that is factored inside the loop: once, or again when it has grown stale."""
 
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple
 
 import equinox as eqx
 import jax
@@ -11,6 +11,7 @@ from jaxtyping import Array
 
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
+from jaxsci.solvers.preconditioners import Plannable
 from jaxsci.solvers.sparse import (
     BlockJacobian,
     GramPattern,
@@ -21,15 +22,6 @@ from jaxsci.solvers.sparse import (
 from ._problem import Problem
 
 Refresh = Literal["never", "auto", "always"]
-
-
-@runtime_checkable
-class Plannable(Protocol):
-    """Settings of a preconditioner of [`jaxsci.solvers.preconditioners`][]."""
-
-    def plan(self, rows: np.ndarray, cols: np.ndarray, N: int, d: int) -> Any:
-        """The symbolic phase, on the host."""
-        ...
 
 
 class Preconditioner(eqx.Module):

@@ -1,16 +1,26 @@
 """Bundle adjustment's linear problem: conjugate gradients in which the points are eliminated."""
 
+import dataclasses
+
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+from jaxtyping import Array
 
 from jaxsci.errors import is_concrete
-from jaxsci.solvers.preconditioners import CompletePlan, SchurComplement, SchurJacobi, SchurPlan
+from jaxsci.precision import Policy
+from jaxsci.solvers.preconditioners import (
+    CompletePlan,
+    Plannable,
+    SchurComplement,
+    SchurFactor,
+    SchurJacobi,
+    SchurPlan,
+)
 from jaxsci.solvers.sparse import BlockJacobian
 
 from ._linear import AbstractLinear, Iterative
 from ._method import Stopping
-from ._precondition import Plannable
 from ._problem import Problem
 
 
@@ -24,12 +34,16 @@ class Schur(AbstractLinear):
 
     **Arguments:**
 
-    - `rtol`, `max_steps`, `stopping`: as of [`jaxsci.solvers.nonlinear.Iterative`][].
+    - `rtol`, `max_steps`, `stopping`: as of [`jaxsci.solvers.nonlinear.Iterative`][]; by default
+        `"preconditioned"` where `reduced` is a complete factor.
     - `reduced`: a preconditioner of all blocks of the reduced system, e.g. `CompleteCholesky()`: a
-        few steps for each system, for windows of many variables that are tied to each other
-        ([`jaxsci.solvers.preconditioners.SchurComplement`][]).
-    - `plan`: the symbolic phase, if it is done already: `planned(problem).plan`. Needed inside
-        `jit` and `vmap`.
+        few steps for each system, for long trajectories, where others need hundreds
+        ([`jaxsci.solvers.preconditioners.SchurComplement`][]). Derivatives of the minimum use a
+        complete factor, too.
+    - `plan`: the symbolic phase, if it is done already: `planned(problem).plan`; `reduced` is a
+        part of it. Needed inside `jit` and `vmap`.
+
+    **Raises:** `TypeError` if `reduced` is not the settings of a preconditioner.
 
     !!! example
         >>> from jaxsci.solvers.nonlinear import LevenbergMarquardt, Schur, minimise
@@ -47,6 +61,14 @@ class Schur(AbstractLinear):
     stopping: Stopping | None = eqx.field(static=True, default=None)
     reduced: Plannable | None = None
     plan: SchurPlan | None = None
+
+    def __check_init__(self):
+        known = self.reduced is None or isinstance(self.reduced, Plannable)
+        if isinstance(self.reduced, type) or not known:
+            raise TypeError(
+                "`Schur(reduced=...)`: expected settings of a preconditioner, e.g. "
+                f"`CompleteCholesky()`, or None, got {self.reduced!r}"
+            )
 
     def planned(self, problem: Problem) -> "Schur":
         """The same, its symbolic phase done.
@@ -75,22 +97,35 @@ class Schur(AbstractLinear):
             )
         a, b = (np.asarray(indices)[:, ties[0].variables.index(name)] for name in (first, second))
         (count, dim), (points, _) = problem.sizes
-        stopping = self.stopping
         if self.reduced is None:
             plan = SchurJacobi().plan(a, b, count, points)
         else:
             plan = SchurComplement(self.reduced).plan(a, b, count, points, dim)
-            if stopping is None and isinstance(getattr(plan.coupling, "plan", None), CompletePlan):
-                stopping = "preconditioned"
-        return Schur(self.rtol, self.max_steps, stopping, plan=plan)
+        return dataclasses.replace(self, reduced=None, plan=plan)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
+        factor = self._factor(jacobian, damping, policy)
+        chosen = "preconditioned" if self.stopping is None and self._complete else self.stopping
+        inner = Iterative(self.rtol, self.max_steps, chosen)
+        return inner.solve(jacobian, residual, damping, policy, stopping, factor)
+
+    def inverse(self, jacobian, damping):
+        return self._factor(jacobian, damping, None) if self._complete else None
+
+    @property
+    def _complete(self) -> bool:
+        """Whether the factor is that of the whole matrix."""
+        coupling = None if self.plan is None else self.plan.coupling
+        return coupling is not None and isinstance(coupling.plan, CompletePlan)
+
+    def _factor(
+        self, jacobian: BlockJacobian, damping: Array | float, policy: Policy | None
+    ) -> SchurFactor:
         if self.plan is None:
             raise ValueError("`Schur.solve`: the symbolic phase is missing; call `planned` first")
         first, second = jacobian.gram_diagonal()
-        factor = self.plan.factor((first, second), _cross(jacobian), policy=policy, damping=damping)
-        inner = Iterative(self.rtol, self.max_steps, self.stopping)
-        return inner.solve(jacobian, residual, damping, policy, stopping, factor)
+        cross = _cross(jacobian)
+        return self.plan.factor((first, second), cross, policy=policy, damping=damping)
 
 
 def _cross(jacobian: BlockJacobian):

@@ -1,6 +1,7 @@
 """Preconditioners: symbolic on the host once, numeric and applied inside `jit`, under a policy."""
 
 from ._base import AbstractPreconditioner as AbstractPreconditioner
+from ._base import Plannable as Plannable
 from ._cholesky import PRECONDITIONER_RESULTS as PRECONDITIONER_RESULTS
 from ._cholesky import CholeskyFactor as CholeskyFactor
 from ._cholesky import CholeskyPlan as CholeskyPlan

@@ -1,14 +1,25 @@
 """What all preconditioners are: symmetric positive operators on flat vectors."""
 
 import abc
+from typing import Any, Protocol, runtime_checkable
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
+import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsci.precision import Policy
+
+
+@runtime_checkable
+class Plannable(Protocol):
+    """Settings of a preconditioner of [`jaxsci.solvers.preconditioners`][]."""
+
+    def plan(self, rows: np.ndarray, cols: np.ndarray, N: int, d: int) -> Any:
+        """The symbolic phase, on the host."""
+        ...
 
 
 class AbstractPreconditioner(lx.AbstractLinearOperator):

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxsci.precision import Policy
 from jaxsci.solvers.sparse import BlockSymmetric
 
-from ._base import AbstractPreconditioner, dtypes
+from ._base import AbstractPreconditioner, Plannable, dtypes
 from ._blocks import regular_diagonal, safe_inverse_root, times, times_transpose
 from ._jacobi import JacobiPlan
 from ._rounding import block_product, stored_blocks
@@ -51,32 +51,37 @@ class SchurComplement(eqx.Module):
     few cameras see the same points: time and memory are one product of blocks for each pair of
     observations of a point, and what the factor fills in.
 
+    Limits: a program is compiled for each structure of who sees what, where that of
+    [`jaxsci.solvers.preconditioners.SchurJacobi`][] serves all of the same sizes (C).
+
     **Arguments:**
 
     - `reduced`: of `S`, e.g. [`jaxsci.solvers.preconditioners.CompleteCholesky`][] or
         [`jaxsci.solvers.preconditioners.IncompleteCholesky`][].
     """
 
-    reduced: Any
+    reduced: Plannable
 
     def __check_init__(self):
-        if not hasattr(self.reduced, "plan"):
+        if isinstance(self.reduced, type) or not isinstance(self.reduced, Plannable):
             raise TypeError(
                 "`SchurComplement(reduced=...)`: expected settings of a preconditioner, e.g. "
                 f"`CompleteCholesky()`, got {self.reduced!r}"
             )
 
-    def plan(self, cameras: np.ndarray, points: np.ndarray, N: int, P: int, c: int) -> "SchurPlan":
+    def plan(
+        self, cameras: np.ndarray, points: np.ndarray, N: int, P: int, dim: int
+    ) -> "SchurPlan":
         """The symbolic phase, on the host.
 
-        **Arguments:** as of [`jaxsci.solvers.preconditioners.SchurJacobi`][]; `c`: the numbers of
-        a camera.
+        **Arguments:** as of [`jaxsci.solvers.preconditioners.SchurJacobi`][]; `dim`:
+        how many numbers a camera has.
 
         **Raises:** `ValueError` if these are not such indices.
         """
         plan, pairs = _plan("SchurComplement", cameras, points, N, P)
         camera, point = np.asarray(plan.camera)[:pairs], np.asarray(plan.point)[:pairs]
-        coupling = _couple(camera, point, N, c, self.reduced)
+        coupling = _couple(camera, point, N, dim, self.reduced)
         return dataclasses.replace(plan, coupling=coupling)
 
 
@@ -86,7 +91,7 @@ class SchurCoupling(eqx.Module):
     - `later`, `earlier`: two distinct pairs of one point, of different cameras, `(K,)`.
     - `place`: the block that this is a part of.
     - `rows`, `cols`: where the blocks are, `(E,)`.
-    - `plan`: the symbolic phase of the factor.
+    - `plan`: the symbolic phase of the factor; `dim`: the numbers of a camera that it is for.
     """
 
     later: Int[Array, " K"]
@@ -95,6 +100,7 @@ class SchurCoupling(eqx.Module):
     rows: Int[Array, " E"]
     cols: Int[Array, " E"]
     plan: Any
+    dim: int = eqx.field(static=True)
 
     def blocks(self, E: Float[Array, "F c p"]) -> Float[Array, "E c c"]:
         """The blocks of `-E E'`."""
@@ -130,8 +136,9 @@ class SchurPlan(eqx.Module):
         **Arguments:** `diagonal`: the blocks of `B` and of `C`, e.g. from
         `BlockJacobian.gram_diagonal()`; `cross`: `J_camera' J_point` of each observation.
 
-        A variable whose block is zero (held) keeps what it is given. Where a block of `S` is not
-        positive definite, its diagonal is used.
+        A variable whose block and damping are zero (held) keeps what it is given. Where a block of
+        `S` is not positive definite, its diagonal is used; with a coupling, what the preconditioner
+        of `S` does with such a matrix.
 
         **Raises:** `ValueError` if the sizes are not those of the plan.
         """
@@ -142,6 +149,11 @@ class SchurPlan(eqx.Module):
             raise ValueError(
                 f"`SchurPlan.factor(diagonal, cross)`: expected shapes {expected}, as planned, got "
                 f"{(B.shape, C.shape, cross.shape)}; plan again for these observations"
+            )
+        if self.coupling is not None and self.coupling.dim != c:
+            raise ValueError(
+                f"`SchurPlan.factor(diagonal, cross)`: expected cameras of {self.coupling.dim} "
+                f"numbers, as planned, got {c}; plan again with dim={c}"
             )
         compute, wide, stored = dtypes(policy, B.dtype)
         X = safe_inverse_root(regular_diagonal(B.astype(compute), damping))
@@ -248,7 +260,9 @@ def _plan(
     return SchurPlan(*arrays, count=N, points=P), len(pairs)
 
 
-def _couple(camera: np.ndarray, point: np.ndarray, N: int, c: int, reduced: Any) -> SchurCoupling:
+def _couple(
+    camera: np.ndarray, point: np.ndarray, N: int, dim: int, reduced: Plannable
+) -> SchurCoupling:
     """All twos of the distinct pairs of a point; these are sorted by camera."""
     order = np.argsort(point, kind="stable")
     _, start, size = np.unique(point[order], return_index=True, return_counts=True)
@@ -261,4 +275,4 @@ def _couple(camera: np.ndarray, point: np.ndarray, N: int, c: int, reduced: Any)
     )
     rows, cols = places // N, places % N
     arrays = (jnp.asarray(array, jnp.int32) for array in (later, earlier, place, rows, cols))
-    return SchurCoupling(*arrays, plan=reduced.plan(rows, cols, N, c))
+    return SchurCoupling(*arrays, plan=reduced.plan(rows, cols, N, dim), dim=dim)

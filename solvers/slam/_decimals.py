@@ -5,7 +5,7 @@ import numpy as np
 from ._lie import Doubles
 
 _EXACT = 2**53
-_POWERS = 10 ** np.arange(19)
+_POWERS = 10 ** np.arange(19, dtype=np.int64)
 _PAD = 16
 
 
@@ -14,11 +14,14 @@ def read_columns(
 ) -> tuple[np.ndarray, Doubles] | None:
     """Of lines of one word, `ids` whole numbers and `numbers` numbers: ids, numbers.
 
+    Each line ends in a newline, and its first word is no number.
+
     Each number is what `float` makes of it: digits with a point are a whole number over a power of
     ten, and if the number is below 2^53 that division is the only rounding (Clinger 1990). All
     other words go to `float`, one by one.
 
-    **Returns:** `None` if a line has other words. Which it is, only reading line by line says.
+    **Returns:** `None` if a line has other words, or an id that has a sign or is 2^53 or more.
+    What is right then, and which line is wrong, only reading line by line says.
     """
     text = b" " * _PAD + text
     chars = np.frombuffer(text, np.uint8)
@@ -51,7 +54,7 @@ def read_columns(
     mantissa = whole[before] * _POWERS[decimals] + np.where(pointed, whole[after], 0)
     known &= mantissa < _EXACT
 
-    natural = np.full(len(starts), -1)
+    natural = np.full(len(starts), -1, np.int64)
     natural[word] = np.where(known & ~pointed & ~signed[word], mantissa, -1)
     natural = natural.reshape(lines, width)[:, 1 : 1 + ids]
     if (natural < 0).any():

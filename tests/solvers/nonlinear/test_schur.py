@@ -52,6 +52,29 @@ def test_minimum_in_a_few_steps_where_the_reduced_system_is_factored(x64, policy
     assert int(found.linear_steps) <= (1 if policy == "double" else 5) * int(found.steps)
 
 
+@pytest.mark.parametrize("reduced", [None, CompleteCholesky()])
+def test_derivatives_are_those_of_a_dense_solver(x64, reduced):
+    start = {"c": jnp.zeros((3, 3)), "p": jnp.ones((5, 2))}
+    data = jnp.asarray(DATA, jnp.float64)
+
+    def corner(data, linear):
+        problem = small(data)
+        linear = linear if isinstance(linear, str) else linear.planned(small())
+        settings = {"method": LevenbergMarquardt(), "throw": False}
+        return minimise(problem, start, linear=linear, **settings).values["p"][0, 0]
+
+    found = jax.grad(corner)(data, Schur(reduced=reduced))
+    np.testing.assert_allclose(found, jax.grad(corner)(data, "dense"), rtol=1e-6, atol=1e-8)
+
+
+def test_a_plan_that_is_handed_over_is_used_as_one_that_is_made(x64):
+    window = sliding_window(6, 24, views=4, seed=0)
+    linear = Schur(reduced=CompleteCholesky())
+    planned = linear.planned(bundle_to_problem(window))
+    steps = {int(solve(window, each).linear_steps) for each in (linear, Schur(plan=planned.plan))}
+    assert len(steps) == 1
+
+
 def near(a, b, z):
     """Two kinds of variable of different sizes, the points in the first slot."""
     return jnp.sinh(a[:2] - b[:2]) + 0.1 * b[2:] * a[:1] - z
@@ -105,5 +128,8 @@ def test_bad_input_is_named():
         Schur().planned(Problem(problem.variables, [*problem.factors, tied]))
     with pytest.raises(ValueError, match="plan outside `jit`"):
         jax.jit(lambda i: Schur().planned(small(indices=i)).plan.pair)(SEEN)
+    for wrong in ("complete", CompleteCholesky):
+        with pytest.raises(TypeError, match=r"`Schur\(reduced=...\)`: expected settings"):
+            Schur(reduced=wrong)
     with pytest.raises(ValueError, match="call `planned` first"):
         Schur().solve(None, None, None, None, None, None)

@@ -159,6 +159,9 @@ def test_bad_input():
         SchurJacobi().plan(cameras, points[:-1], N, P)
     with pytest.raises(ValueError, match=r"SchurComplement.plan\(cameras=.*0 <= cameras < 2"):
         SchurComplement(BlockJacobi()).plan(cameras, points, 2, P, C)
+    narrow = SchurComplement(BlockJacobi()).plan(cameras, points, N, P, C - 1)
+    with pytest.raises(ValueError, match=f"cameras of {C - 1} numbers, as planned, got {C}"):
+        narrow.factor(*inputs(H, A, B, jnp.float32, 0.0)[:2])
     with pytest.raises(TypeError, match="reduced=.*CompleteCholesky"):
         SchurComplement("complete")
     plan = SchurJacobi().plan(cameras, points, N, P)

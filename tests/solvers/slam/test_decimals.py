@@ -42,7 +42,7 @@ def _one_by_one(text, lines, ids, numbers):
 def test_numbers_are_those_of_float(data, lines, ids, numbers):
     rows = []
     for _ in range(lines):
-        words = ["TAG", *(str(data.draw(st.integers(0, 10**16 - 1))) for _ in range(ids))]
+        words = ["TAG", *(str(data.draw(st.integers(0, 2**53 - 1))) for _ in range(ids))]
         words += [data.draw(_NUMBER) for _ in range(numbers)]
         rows.append("".join(word + data.draw(_SPACE) for word in words))
     text = "".join(row + "\n" for row in rows).encode()
@@ -63,6 +63,8 @@ def test_numbers_are_those_of_float(data, lines, ids, numbers):
 @example([["1", "1_0"]], 1)
 @example([["1", "1.2.3"]], 1)
 @example([["1", "0.12345678901234567"]], 1)
+@example([["9007199254740993", "1"]], 1)
+@example([["9223372036854775808", "1"]], 1)
 def test_what_is_no_line_of_numbers_is_never_read_as_one(rows, ids):
     text = "".join(" ".join(["TAG", *row]) + "\n" for row in rows).encode()
     numbers = max(0, len(rows[0]) - ids)

@@ -190,3 +190,26 @@ def test_public_graphs(data_dir, name, poses, edges, log, g2o):
     if log is not None:
         assert graph_cost(graph) == pytest.approx(log, abs=5e-4)
         assert graph_cost(graph, "g2o") == pytest.approx(g2o, abs=5e-4)
+
+
+def test_lines_of_mixed_tags_are_read_alike_in_blocks_of_any_size(tmp_path, monkeypatch):
+    lines = []
+    for i in range(40):
+        lines += [f"VERTEX_SE2 {i} {i}.5 -0.25 1e-3", f"  VERTEX_XY {100 + i} 1 2", "# a comment"]
+        if i:
+            lines += [f"EDGE_SE2 {i - 1} {i} 1 0 0 1 0 0 1 0 1", "UNKNOWN 1 2 3", ""]
+        lines.append(f"EDGE_SE2_XY\t{i} {100 + i} 1 2 1 0 1")
+    lines[77] = "EDGE_SE2 1 2 1 0 x 1 0 0 1 0 1"
+    path = tmp_path / "mixed.g2o"
+    path.write_text("\n".join(lines))
+    graphs = []
+    for block in (1, 64, 1000, 1 << 18):
+        monkeypatch.setattr("jaxsci.solvers.slam._g2o_lines._BLOCK", block)
+        with pytest.raises(ValueError, match="line 78: expected a number in column 6, got 'x'"):
+            read_g2o(path)
+        graphs.append(read_g2o(path, malformed="skip"))
+    for graph in graphs[1:]:
+        assert str(graph.report) == str(graphs[0].report)
+        for name in ("poses", "edges", "measurements", "landmarks", "landmark_edges", "ids"):
+            assert np.array_equal(getattr(graph, name), getattr(graphs[0], name))
+    assert graphs[0].report.unknown_tags == {"UNKNOWN": 39}
