@@ -35,7 +35,7 @@ TAGS = {
 }
 _FIX = b"FIX"
 _LARGEST = 2**63 - 1
-_BLOCK = 1 << 18  # bytes
+_BLOCK = 1 << 16  # bytes: what is made of them stays in a cache
 _RUN = re.compile(rb"(?m)^(%s) [^\n]*\n(?:\1 [^\n]*\n)*" % b"|".join(map(re.escape, TAGS)))
 
 
