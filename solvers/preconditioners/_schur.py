@@ -80,8 +80,7 @@ class SchurComplement(eqx.Module):
         **Raises:** `ValueError` if these are not such indices.
         """
         plan, pairs = _plan("SchurComplement", cameras, points, N, P)
-        camera, point = np.asarray(plan.camera)[:pairs], np.asarray(plan.point)[:pairs]
-        coupling = _couple(camera, point, N, dim, self.reduced)
+        coupling = _couple(pairs // P, pairs % P, N, dim, self.reduced)
         return dataclasses.replace(plan, coupling=coupling)
 
 
@@ -237,8 +236,8 @@ class SchurReduced(AbstractPreconditioner):
 
 def _plan(
     name: str, cameras: np.ndarray, points: np.ndarray, N: int, P: int
-) -> tuple[SchurPlan, int]:
-    """The plan without a coupling, and how many distinct pairs there are."""
+) -> tuple[SchurPlan, np.ndarray]:
+    """The plan without a coupling, and the distinct pairs, `camera P + point`, sorted."""
     cameras, points = np.asarray(cameras), np.asarray(points)
     for argument, index, count in (("cameras", cameras, N), ("points", points, P)):
         fits = index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
@@ -257,7 +256,7 @@ def _plan(
     spare = len(cameras) - len(pairs)
     camera, point = np.pad(pairs // P, (0, spare)), np.pad(pairs % P, (0, spare))
     arrays = (jnp.asarray(array, jnp.int32) for array in (pair, camera, point))
-    return SchurPlan(*arrays, count=N, points=P), len(pairs)
+    return SchurPlan(*arrays, count=N, points=P), pairs
 
 
 def _couple(
@@ -270,9 +269,7 @@ def _couple(
     later = np.repeat(np.arange(len(order)), rank)
     earlier = later - 1 - (np.arange(len(later)) - np.repeat(np.cumsum(rank) - rank, rank))
     later, earlier = order[later], order[earlier]
-    places, place = np.unique(
-        camera[later].astype(np.int64) * N + camera[earlier], return_inverse=True
-    )
+    places, place = np.unique(camera[later] * N + camera[earlier], return_inverse=True)
     rows, cols = places // N, places % N
     arrays = (jnp.asarray(array, jnp.int32) for array in (later, earlier, place, rows, cols))
     return SchurCoupling(*arrays, plan=reduced.plan(rows, cols, N, dim), dim=dim)
