@@ -152,8 +152,8 @@ PRESETS: Mapping[str, Policy] = MappingProxyType(
 )
 """Policies by name.
 
-- `bf16`: products of bfloat16 numbers, accumulated and kept in float32.
-- `bundle_adjustment`: products with the Jacobian of float16 numbers, summed in float32.
+- `bf16`: matrices of bfloat16 numbers, their products summed and kept in float32.
+- `bundle_adjustment`: the Jacobian of float16 numbers, its products summed in float32.
 - `pose_graph`: the preconditioner stored and applied in float16, summed in float32.
 - `naive_half`: everything in float16, without any scaling; it fails, and exists to show how.
 

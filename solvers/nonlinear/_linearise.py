@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PyTree
 
-from jaxsci.solvers.sparse import BlockJacobian, BlockRows
+from jaxsci.solvers.sparse import BlockJacobian, BlockRows, small_matmul, small_matvec
 
 from ._manifold import norm2, split
 from ._problem import AnyFactors, Problem, Values, check_values
@@ -195,7 +195,9 @@ def _whiten(group: AnyFactors, array: Array) -> Array:
         return array
     root = root.astype(array.dtype)
     if root.ndim == 3:
-        return jnp.einsum("frs,fs...->fr...", root, array, precision="highest")
+        if array.ndim == 2:
+            return small_matvec(root, array)
+        return small_matmul(root, array, array.dtype)
     return root.reshape(root.shape + (1,) * (array.ndim - root.ndim)) * array
 
 

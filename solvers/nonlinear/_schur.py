@@ -3,7 +3,6 @@
 import dataclasses
 
 import equinox as eqx
-import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
@@ -17,7 +16,7 @@ from jaxsci.solvers.preconditioners import (
     SchurJacobi,
     SchurPlan,
 )
-from jaxsci.solvers.sparse import BlockJacobian
+from jaxsci.solvers.sparse import BlockJacobian, small_matmul
 
 from ._linear import AbstractLinear, Iterative
 from ._method import Stopping
@@ -133,5 +132,5 @@ def _cross(jacobian: BlockJacobian):
     for group in jacobian.groups:
         if sorted(group.variables) == [0, 1]:
             a, b = (group.blocks[group.variables.index(v)] for v in (0, 1))
-            return jnp.einsum("frc,frp->fcp", a, b, precision="highest")
+            return small_matmul(a.swapaxes(1, 2), b, b.dtype)
     raise ValueError("`Schur.solve`: no group of rows ties the two groups of variables")

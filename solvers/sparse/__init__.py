@@ -18,5 +18,7 @@ from ._register import register_positive as register_positive
 from ._register import register_rectangular as register_rectangular
 from ._scaling import block_scaling as block_scaling
 from ._small import inverse_cholesky as inverse_cholesky
+from ._small import small_matmul as small_matmul
+from ._small import small_matvec as small_matvec
 from ._symmetric import BlockDiagonal as BlockDiagonal
 from ._symmetric import BlockSymmetric as BlockSymmetric

@@ -62,15 +62,8 @@ class SparseEntries(lx.AbstractLinearOperator):
         return self.values.dtype if self.accumulate is None else jnp.dtype(self.accumulate)
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " m"]:
-        if self.accumulate is None:
-            products = self.values * vector[self.cols]
-            return jax.ops.segment_sum(products, self.rows, self.shape[0])
-        largest = jnp.max(jnp.abs(vector), initial=0)
-        scale = jnp.where(largest > 0, largest, 1)
-        low = (vector / scale).astype(self.values.dtype)[self.cols]
-        # The product of two narrow numbers is exact, or nearly, in the wider dtype.
-        products = self.values.astype(self.dtype) * low.astype(self.dtype)
-        return scale * jax.ops.segment_sum(products, self.rows, self.shape[0])
+        products = self.values.astype(self.dtype) * vector[self.cols]
+        return jax.ops.segment_sum(products, self.rows, self.shape[0])
 
     def under(self, policy: Policy) -> "SparseEntries":
         """This matrix with its values stored in `policy.matrix`, summed in `policy.product`."""

@@ -11,6 +11,7 @@ from jaxsci.precision import Policy
 
 from ._pattern import GramPattern
 from ._register import register_rectangular
+from ._small import small_matmul, small_matvec
 from ._symmetric import BlockSymmetric
 
 
@@ -69,9 +70,9 @@ class BlockJacobian(lx.AbstractLinearOperator):
 
     - `groups`: a tuple of [`jaxsci.solvers.sparse.BlockRows`][].
     - `sizes`: for each variable group, the count `N` and the (tangent) dimension `d`.
-    - `accumulate`: the dtype of vectors and of sums; that of the blocks by default. If it is
-        wider than the blocks, a vector is scaled to a largest entry of 1 before it is cast to
-        the dtype of the blocks, so that neither overflow nor underflow can spoil it.
+    - `accumulate`: the dtype of vectors and of sums; that of the blocks by default. Narrower
+        blocks are widened as they are read; vectors, of which there is one number for many of the
+        blocks', are never rounded.
 
     **Raises:** `ValueError` if shapes or dtypes do not fit together.
 
@@ -149,27 +150,25 @@ class BlockJacobian(lx.AbstractLinearOperator):
         return tuple(vector[start:end].reshape(shape) for start, end, shape in parts)
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " m"]:
-        low, scale = self._lower(vector)
-        columns = self.split_columns(low)
+        columns = self.split_columns(vector)
         rows = []
         for group in self.groups:
             total = jnp.zeros(group.shape, self.dtype)
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
-                total = total + self._multiply("frd,fd->fr", block, columns[v][index])
+                total = total + small_matvec(block, columns[v][index])
             rows.append(total.reshape(-1))
-        return _rescale(jnp.concatenate(rows), scale)
+        return jnp.concatenate(rows)
 
     def transpose_mv(self, vector: Float[Array, " m"]) -> Float[Array, " n"]:
         """`J' vector`."""
-        low, scale = self._lower(vector)
         totals = [jnp.zeros(size, self.dtype) for size in self.sizes]
-        for group, part in zip(self.groups, self.split_rows(low), strict=True):
+        for group, part in zip(self.groups, self.split_rows(vector), strict=True):
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
                 # Scattered into one array, in any order: as fast as sorted or padded layouts
                 # measured, on rows of 3 and 6 numbers, and without a symbolic phase.
-                products = self._multiply("frd,fr->fd", block, part)
+                products = small_matvec(block.swapaxes(1, 2), part)
                 totals[v] = totals[v].at[index].add(products)
-        return _rescale(jnp.concatenate([total.reshape(-1) for total in totals]), scale)
+        return jnp.concatenate([total.reshape(-1) for total in totals])
 
     def product(self, vector: Float[Array, " n"], policy: Policy) -> Float[Array, " m"]:
         """`J vector` with blocks in `policy.matrix`, sums in `policy.product`."""
@@ -201,9 +200,7 @@ class BlockJacobian(lx.AbstractLinearOperator):
                 f"{[scale.shape for scale in scales]}"
             )
         return self._with_blocks(
-            lambda block, index, v: jnp.einsum(
-                "frd,fde->fre", block, scales[v][index], precision="highest"
-            ),
+            lambda block, index, v: small_matmul(block, scales[v][index], block.dtype),
             self.accumulate,
         )
 
@@ -213,11 +210,11 @@ class BlockJacobian(lx.AbstractLinearOperator):
         for group in self.groups:
             slots = list(zip(group.blocks, group.indices, group.variables, strict=True))
             for number, (a, i, v) in enumerate(slots):
-                square = self._multiply("frd,fre->fde", a, a)
+                square = self._cross(a, a)
                 for b, j, w in slots[:number]:
                     if v == w:
                         # A factor that touches one variable twice: both slots act together.
-                        cross = self._multiply("frd,fre->fde", a, b)
+                        cross = self._cross(a, b)
                         both = (i == j)[:, None, None]
                         square = square + jnp.where(both, cross + cross.swapaxes(1, 2), 0)
                 totals[v] = totals[v] + jax.ops.segment_sum(square, i, self.sizes[v][0])
@@ -241,7 +238,7 @@ class BlockJacobian(lx.AbstractLinearOperator):
         products = [jnp.zeros((0, d, d), self.dtype)]
         for group in self.groups:
             for number, b in enumerate(group.blocks):
-                products.extend(self._multiply("frd,fre->fde", a, b) for a in group.blocks[:number])
+                products.extend(self._cross(a, b) for a in group.blocks[:number])
         pairs = jnp.concatenate(products)
         if len(pairs) != len(pattern.position):
             raise ValueError(
@@ -282,15 +279,9 @@ class BlockJacobian(lx.AbstractLinearOperator):
             groups.append(BlockRows(blocks, group.indices, group.variables))
         return BlockJacobian(tuple(groups), self.sizes, accumulate)
 
-    def _lower(self, vector: Array) -> tuple[Array, Array | None]:
-        if self.accumulate is None:
-            return vector, None
-        largest = jnp.max(jnp.abs(vector), initial=0)
-        scale = jnp.where(largest > 0, largest, 1)
-        return (vector / scale).astype(self._stored), scale
-
-    def _multiply(self, spec: str, a: Array, b: Array) -> Array:
-        return jnp.einsum(spec, a, b, precision="highest", preferred_element_type=self.dtype)
+    def _cross(self, a: Array, b: Array) -> Array:
+        """`a' b` of each factor."""
+        return small_matmul(a.swapaxes(1, 2), b, self.dtype)
 
 
 class TransposedBlockJacobian(lx.AbstractLinearOperator):
@@ -341,10 +332,6 @@ def _ends(lengths) -> list[int]:
     for length in lengths:
         ends.append(ends[-1] + length)
     return ends
-
-
-def _rescale(vector: Array, scale: Array | None) -> Array:
-    return vector if scale is None else vector * scale
 
 
 register_rectangular(BlockJacobian)

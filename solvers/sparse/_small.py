@@ -1,7 +1,8 @@
-"""Cholesky factors of many small matrices at once, in array operations instead of by LAPACK."""
+"""Products and Cholesky factors of many small matrices at once, in array operations."""
 
 import jax.numpy as jnp
 from jax import lax
+from jax.typing import DTypeLike
 from jaxtyping import Array, Inexact
 
 from jaxsci.precision import matmul
@@ -10,6 +11,43 @@ from jaxsci.precision import matmul
 # whose program is small.
 _UNROLLED = 9
 _WIDTH = 8
+# Sums of products of up to so many terms are written out.
+_TERMS = 16
+
+
+def small_matmul(
+    a: Inexact[Array, "*batch r k"], b: Inexact[Array, "*batch k e"], dtype: DTypeLike
+) -> Inexact[Array, "*batch r e"]:
+    """Products of many small matrices, in full precision of `dtype`.
+
+    The sum over `k` is written out, so that the compiler makes one loop of it, together with what
+    the matrices are gathered from and widened from: on a CPU two to fourteen times as fast as a
+    batched product, or a reduction over an axis so short. More than 16 terms are left to a product.
+
+    **Arguments:**
+
+    - `a`, `b`: of any dtypes up to `dtype`, to which they are widened as they are read.
+
+    !!! example
+        >>> import jax.numpy as jnp
+        >>> from jaxsci.solvers.sparse import small_matmul
+        >>> a = jnp.array([[[1.0, 2.0], [3.0, 4.0]]], jnp.float16)
+        >>> small_matmul(a, a, jnp.float32)
+        Array([[[ 7., 10.],
+                [15., 22.]]], dtype=float32)
+    """
+    a, b = a.astype(dtype), b.astype(dtype)
+    if not 0 < a.shape[-1] <= _TERMS:
+        return matmul(a, b)
+    terms = [a[..., k, None] * b[..., None, k, :] for k in range(a.shape[-1])]
+    return sum(terms[1:], terms[0])
+
+
+def small_matvec(
+    a: Inexact[Array, "*batch r k"], x: Inexact[Array, "*batch k"]
+) -> Inexact[Array, "*batch r"]:
+    """The same for vectors, in their dtype."""
+    return small_matmul(a, x[..., None], x.dtype)[..., 0]
 
 
 def inverse_cholesky(blocks: Inexact[Array, "*batch d d"]) -> Inexact[Array, "*batch d d"]:

@@ -6,6 +6,7 @@ import lineax as lx
 from jaxtyping import Array, Float, Int
 
 from ._register import register_positive, register_rectangular
+from ._small import small_matvec
 
 
 class BlockSymmetric(lx.AbstractLinearOperator):
@@ -58,9 +59,9 @@ class BlockSymmetric(lx.AbstractLinearOperator):
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         count, d = self.diagonal.shape[:2]
         x = vector.reshape(count, d)
-        total = jnp.einsum("nij,nj->ni", self.diagonal, x, precision="highest")
-        below = jnp.einsum("eij,ej->ei", self.lower, x[self.cols], precision="highest")
-        above = jnp.einsum("eij,ei->ej", self.lower, x[self.rows], precision="highest")
+        total = small_matvec(self.diagonal, x)
+        below = small_matvec(self.lower, x[self.cols])
+        above = small_matvec(self.lower.swapaxes(1, 2), x[self.rows])
         total = total + jax.ops.segment_sum(below, self.rows, count, indices_are_sorted=True)
         return (total + jax.ops.segment_sum(above, self.cols, count)).reshape(-1)
 
@@ -125,7 +126,7 @@ class BlockDiagonal(lx.AbstractLinearOperator):
         for block in self.blocks:
             count, d = block.shape[:2]
             part = vector[start : start + count * d].reshape(count, d)
-            out.append(jnp.einsum("nij,nj->ni", block, part, precision="highest").reshape(-1))
+            out.append(small_matvec(block, part).reshape(-1))
             start += count * d
         return jnp.concatenate(out)
 
