@@ -27,7 +27,7 @@ import numpy as np
 from timing import Measurement, compiled, copy_rate, interleaved, report
 
 from jaxsci.precision import Policy
-from jaxsci.solvers import FSAI, SE3, LevenbergMarquardt, Problem, cgnr, minimise
+from jaxsci.solvers import FSAI, SE3, LevenbergMarquardt, Problem, TwoLevel, cgnr, minimise
 from jaxsci.solvers.nonlinear import Preconditioner, linearise, plan_preconditioner
 from jaxsci.solvers.slam import (
     PoseGraph,
@@ -63,7 +63,9 @@ def linear_system(problem: Problem, values: Any, policy: Policy, plan: Precondit
     J, residual = linearise(problem, values)
     J = J.astype(policy.dtype("gradient"))
     held = tuple(problem.fixed.get(name) for name in problem.variables)
-    factor = None if plan is None else plan.factor(J, held, jnp.zeros((), J.dtype), policy)
+    factor = None
+    if plan is not None:
+        factor = plan.factor(problem, values, J, jnp.zeros((), J.dtype), policy)
     return J.scale_columns(block_scaling(J, held)), residual.astype(J.dtype), factor
 
 
@@ -200,6 +202,15 @@ WAYS = {
     "fp16 products": ("bundle_adjustment" + KEPT, None),
     "fp32, FSAI": ("single" + KEPT, FSAI()),
     "fp16 products and FSAI": ("bundle_adjustment,precondition=f16" + KEPT, FSAI()),
+    "fp32, two levels": ("single" + KEPT, TwoLevel()),
+    "fp16 products and two levels": ("bundle_adjustment,precondition=f16" + KEPT, TwoLevel()),
+}
+# For each fp16 row the one of float32 that it is held against.
+AGAINST = {
+    "fp32, FSAI": "fp32, FSAI",
+    "fp16 products and FSAI": "fp32, FSAI",
+    "fp32, two levels": "fp32, two levels",
+    "fp16 products and two levels": "fp32, two levels",
 }
 
 
@@ -209,14 +220,16 @@ def graphs(
     """The rows of one graph; GTSAM's come through `receive`."""
     graph = graph_of(edges)
     problem, values = to_problem(graph), to_values(graph)
-    began = time.perf_counter()
-    plan = plan_preconditioner(problem, FSAI())
-    symbolic = time.perf_counter() - began
-    name = f"{len(graph.edges)} edges"
-    rows = [Measurement(f"{name}: symbolic phase of FSAI, on the host", symbolic, "s", "lower")]
+    name, rows, plans = f"{len(graph.edges)} edges", [], {}
+    for what, setting in (("FSAI", FSAI()), ("two levels", TwoLevel())):
+        began = time.perf_counter()
+        plans[type(setting)] = plan_preconditioner(problem, setting)
+        symbolic = time.perf_counter() - began
+        what = f"{name}: symbolic phase of {what}, on the host"
+        rows.append(Measurement(what, symbolic, "s", "lower"))
     solves, runs, bytes_moved = {}, {}, {}
     for kind, (text, setting) in WAYS.items():
-        policy, made = Policy.parse(text), None if setting is None else plan
+        policy, made = Policy.parse(text), plans.get(type(setting))
 
         def run(problem, values, made, policy=policy):
             return minimise(problem, values, policy=policy, preconditioner=made, throw=False)
@@ -236,9 +249,9 @@ def graphs(
     found = {kind: run() for kind, run in runs.items()}
     whole = interleaved(runs, max(3, repeats // 2))
     for kind in WAYS:
-        base = "fp32, FSAI" if "FSAI" in kind else "fp32"
+        base = AGAINST.get(kind, "fp32")
         each, what, asked = seconds[kind] / STEPS, f"{name}, {kind}", None
-        if kind in ("fp16 products", "fp16 products and FSAI"):
+        if kind.startswith("fp16"):
             asked = GRAPHS
         counts = f"{int(found[kind].linear_steps)} steps of CG, {int(found[kind].steps)} iterations"
         rows += [
@@ -290,8 +303,8 @@ def main() -> None:
             rows,
             "Windows: conjugate gradients on blocks of unit columns, whole minimisations by "
             "Levenberg-Marquardt. Graphs: a torus, Gauss-Newton from the truth with noise; block "
-            "Jacobi unless FSAI is named. Residuals and poses in float64 throughout; all else in "
-            "float32 where not in the dtype that a row names. GTSAM (Gauss-Newton, in a process "
+            "Jacobi unless FSAI or two levels are named. Residuals and poses in float64, all else "
+            "in float32 where not in the dtype that a row names. GTSAM (Gauss-Newton, in a process "
             "beside) stops at a relative 1e-10, as ours does.",
         )
 

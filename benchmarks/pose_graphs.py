@@ -61,6 +61,10 @@ WAYS = {
     "single": Way({"policy": "single"}, time=4.0),
     "pose_graph": Way({"policy": "pose_graph"}, (*LOOSE, "parking-garage"), cost=1e-7),
     "bundle_adjustment": Way({"policy": "bundle_adjustment"}, LOOSE, cost=1e-6),
+    "single, complete": Way({"policy": "single", "preconditioner": "complete"}, LOOSE),
+    "pose_graph, complete": Way(
+        {"policy": "pose_graph", "preconditioner": "complete"}, LOOSE, cost=1e-7
+    ),
     "double, direct": Way({"policy": "double", "linear": "cholesky"}, time=2.5),
     "single, IC0": Way({"policy": "single", "preconditioner": "ic0"}, LOOSE),
     "pose_graph, IC0": Way({"policy": "pose_graph", "preconditioner": "ic0"}, LOOSE, cost=1e-7),
@@ -193,9 +197,11 @@ def main() -> None:
             "python benchmarks/pose_graphs.py FOLDER",
             [row for found in rows.values() for row in found],
             "Both start from the same file, hold the first pose and stop at a relative 1e-10; "
-            "times are medians of runs in turn, compilation apart. Conjugate gradients have a "
-            "complete factor in the dtype of the policy unless another preconditioner is named. "
-            "`pose_graph`: triangular solves in half precision; `bundle_adjustment`: products. "
+            "times are medians of runs in turn, compilation apart. Conjugate gradients have two "
+            "levels, blocks and clusters, unless another preconditioner is named, but a complete "
+            "factor on parking-garage and manhattan, whose weights are far apart. `pose_graph`: "
+            "the preconditioner, e.g. its triangular solves, in half precision; "
+            "`bundle_adjustment`: the Jacobian. "
             "parking-garage, whose weights span eight decades, has no rows for half-precision "
             "products (minutes, to 6e-7) and for IC0 (26 000 CG iterations, to 4e-11).",
         )

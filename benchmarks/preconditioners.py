@@ -20,9 +20,11 @@ import jax.numpy as jnp
 import numpy as np
 from timing import Measurement, report
 
+from jaxsci.precision import Policy
 from jaxsci.solvers import FSAI, IncompleteCholesky, Problem, SparseCholesky, cgnr, minimise
 from jaxsci.solvers.nonlinear import Preconditioner, linearise, plan_preconditioner
 from jaxsci.solvers.nonlinear._linearise import jacobian_at_zero
+from jaxsci.solvers.preconditioners import TwoLevel
 from jaxsci.solvers.slam import PoseGraph, read_g2o, to_problem, to_values
 from jaxsci.solvers.sparse import BlockDiagonal, block_scaling
 
@@ -34,6 +36,7 @@ SETTINGS = {
     "IC1, nested dissection": IncompleteCholesky("nested", 1),
     "FSAI": FSAI(1),
     "FSAI, squared pattern": FSAI(2),
+    "two levels": TwoLevel(),
 }
 RUNS = {"sphere2500": "file", "torus3D": "chordal", "city10000": "file", "intel": "file"}
 
@@ -51,8 +54,11 @@ def started(folder: Path, name: str) -> PoseGraph:
 def steps_to(problem: Problem, values, plan: Preconditioner | None, rtol):
     """Steps at `values`, in columns of unit diagonal blocks: block Jacobi without a plan."""
     J, residual = linearise(problem, values)
-    J = J.scale_columns(block_scaling(J, (problem.fixed["poses"],)))
-    inverse = None if plan is None else plan.plan.factor(J.gram(plan.pattern))
+    held, inverse = (problem.fixed["poses"],), None
+    if plan is not None:
+        none, policy = jnp.zeros((), J.dtype), Policy.parse("double")
+        inverse = plan.factor(problem, values, J, none, policy)
+    J = J.scale_columns(block_scaling(J, held))
     found = cgnr(
         J, -residual, preconditioner=inverse, rtol=rtol, max_steps=5000, record=False
     )  # fmt: skip

@@ -64,6 +64,7 @@ from .preconditioners import IncompleteCholesky as IncompleteCholesky
 from .preconditioners import PointJacobi as PointJacobi
 from .preconditioners import SchurComplement as SchurComplement
 from .preconditioners import SchurJacobi as SchurJacobi
+from .preconditioners import TwoLevel as TwoLevel
 from .sparse import BlockJacobian as BlockJacobian
 from .sparse import SparseEntries as SparseEntries
 from .sparse import colour_columns as colour_columns

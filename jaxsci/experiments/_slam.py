@@ -25,7 +25,7 @@ from jaxsci.solvers.nonlinear import (
     minimise,
     plan_preconditioner,
 )
-from jaxsci.solvers.preconditioners import FSAI, CompleteCholesky, IncompleteCholesky
+from jaxsci.solvers.preconditioners import FSAI, CompleteCholesky, IncompleteCholesky, TwoLevel
 from jaxsci.solvers.slam import (
     PoseGraph,
     chordal,
@@ -146,7 +146,7 @@ def optimise_graph(
         kernel = None if settings.kernel == "none" else _KERNELS[settings.kernel]()
         problem, values = to_problem(start, kernel=kernel), to_values(start)
         began = time.perf_counter()
-        arguments = _arguments(settings, problem)
+        arguments = _arguments(settings, problem, start)
         seconds["symbolic"] = time.perf_counter() - began
         size = sum(
             leaf.nbytes
@@ -201,7 +201,7 @@ def optimise_graph(
     return result, solved, start
 
 
-def _arguments(settings: SlamSettings, problem: Any) -> dict[str, Any]:
+def _arguments(settings: SlamSettings, problem: Any, graph: PoseGraph) -> dict[str, Any]:
     """Of [`jaxsci.solvers.nonlinear.minimise`][]."""
     linear: Any = settings.linear
     if settings.linear == "cgnr" and settings.linear_rtol is not None:
@@ -209,7 +209,7 @@ def _arguments(settings: SlamSettings, problem: Any) -> dict[str, Any]:
     preconditioner = None
     # Factors have blocks of one size: with landmarks, blocks on the diagonal serve.
     if settings.linear == "cgnr" and len(problem.variables) == 1:
-        preconditioner = _preconditioner(settings.preconditioner, problem)
+        preconditioner = _preconditioner(settings.preconditioner, problem, graph)
     return {
         "method": _METHODS[settings.method](),
         "linear": linear,
@@ -218,15 +218,18 @@ def _arguments(settings: SlamSettings, problem: Any) -> dict[str, Any]:
     }
 
 
-# A complete factor pays on a CPU up to about so many poses, and blocks of the factor for each.
-_MOST_POSES, _MOST_FILL = 50_000, 100
+# A complete factor pays on a CPU up to about so many poses, and blocks of the factor for each; and
+# two levels where weights are within this factor of one another.
+_MOST_POSES, _MOST_FILL, _MOST_SPREAD = 50_000, 100, 1e3
 
 
-def _preconditioner(name: str, problem: Problem) -> Preconditioner | None:
+def _preconditioner(name: str, problem: Problem, graph: PoseGraph) -> Preconditioner | None:
     """The symbolic phase of the preconditioner of that name."""
     if name == "block-jacobi":
         return None
     count = problem.sizes[0][0]
+    if name == "auto" and _spread(graph) <= _MOST_SPREAD:
+        name = "two-level"
     if name == "auto":
         if count <= _MOST_POSES:
             complete = plan_preconditioner(problem, CompleteCholesky())
@@ -238,8 +241,21 @@ def _preconditioner(name: str, problem: Problem) -> Preconditioner | None:
         "ic0": IncompleteCholesky(),
         "ic1": IncompleteCholesky(fill=1),
         "fsai": FSAI(),
+        "two-level": TwoLevel(),
     }
     return plan_preconditioner(problem, settings[name])
+
+
+def _spread(graph: PoseGraph) -> float:
+    """How far the weights of translations, or those of rotations, are apart.
+
+    All but the hundredth part at either end.
+    """
+    d = graph.dim
+    parts = (graph.information[:, :d, :d], graph.information[:, d:, d:])
+    weights = [np.linalg.eigvalsh(part).ravel() for part in parts if part.size]
+    ends = [np.quantile(w, (0.01, 0.99)) for w in weights]
+    return max((high / max(low, high * 1e-16) for low, high in ends if high > 0), default=1.0)
 
 
 def _policy(text: str) -> Policy:

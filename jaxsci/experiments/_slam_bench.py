@@ -10,7 +10,7 @@ import tyro
 from jaxsci.solvers.slam import read_g2o
 
 from ._slam import optimise_graph
-from ._slam_settings import SlamSettings
+from ._slam_settings import PreconditionerName, SlamSettings
 
 _COLUMNS = "graph | policy | start | cost | iterations | CG | run (s) | compile (s) | status"
 
@@ -30,7 +30,7 @@ class SlamBenchSettings:
     """As in `jaxsci slam`."""
     linear: Literal["cgnr", "cholesky", "dense"] = "cgnr"
     """As in `jaxsci slam`."""
-    preconditioner: Literal["auto", "complete", "ic0", "ic1", "fsai", "block-jacobi"] = "auto"
+    preconditioner: PreconditionerName = "auto"
     """As in `jaxsci slam`."""
     init: Literal["file", "odometry", "chordal", "auto"] = "auto"
     """As in `jaxsci slam`."""

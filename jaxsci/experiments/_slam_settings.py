@@ -2,9 +2,13 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import tyro
+
+PreconditionerName: TypeAlias = Literal[
+    "auto", "complete", "two-level", "ic0", "ic1", "fsai", "block-jacobi"
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +35,10 @@ class SlamSettings:
     """lm: Levenberg-Marquardt. gn: Gauss-Newton, fewer steps from a good start. dogleg."""
     linear: Literal["cgnr", "cholesky", "dense"] = "cgnr"
     """cgnr: preconditioned conjugate gradients. cholesky: sparse direct. dense: small graphs."""
-    preconditioner: Literal["auto", "complete", "ic0", "ic1", "fsai", "block-jacobi"] = "auto"
-    """Of cgnr. auto: complete, or ic0 where that would fill in. Else a complete factor in
-    few bits, incomplete Cholesky without or with fill, an approximate inverse, or blocks."""
+    preconditioner: PreconditionerName = "auto"
+    """Of cgnr. auto: two-level; where weights are a thousand apart complete, or ic0 if that would
+    fill in. Else a complete factor in few bits, blocks and motions of clusters, incomplete Cholesky
+    without or with fill, an approximate inverse, or blocks."""
     init: Literal["file", "odometry", "chordal", "auto"] = "auto"
     """Where to start. auto: the file (its missing poses along the edges), or the chordal
     relaxation if that fits the measurements better."""

@@ -152,9 +152,9 @@ PRESETS: Mapping[str, Policy] = MappingProxyType(
 )
 """Policies by name.
 
-- `bf16`: matrices of bfloat16 numbers, their products summed and kept in float32.
+- `bf16`: matrices of bfloat16 numbers, and activations; sums and what is kept in float32.
 - `bundle_adjustment`: the Jacobian of float16 numbers, its products summed in float32.
-- `pose_graph`: the preconditioner stored and applied in float16, summed in float32.
+- `pose_graph`: the preconditioner stored in float16, its products summed in float32.
 - `naive_half`: everything in float16, without any scaling; it fails, and exists to show how.
 
 The mixed ones need no 64-bit types. Where these are on, poses are better kept in them:

@@ -62,7 +62,7 @@ def cgnr(
     1. the gradient is computed once, from `J` as it was given, and then carried by recurrence,
        `s <- s - alpha (J' q + damping p)` with `q = J p`, never recomputed from the narrow `J`;
     2. the columns of `J` are scaled beforehand, see [`jaxsci.solvers.sparse.block_scaling`][];
-    3. only the matrix is narrow: vectors keep the bits of `krylov`. Were they rounded as well, CG
+    3. only the matrix is narrow: vectors have the bits of `product`. Were they rounded as well, CG
        would take a tenth more steps in float16, and Gauss-Newton gain one digit by each in
        bfloat16, instead of four.
 

@@ -55,7 +55,7 @@ def lowered(operator: lx.AbstractLinearOperator, policy: Policy) -> lx.AbstractL
     if isinstance(operator, TransposedBlockJacobian):
         return operator.jacobian.under(policy).transpose()
     if isinstance(operator, lx.MatrixLinearOperator):
-        # One factor that touches one variable: the same scaling and sums as any other.
+        # One factor that touches one variable: the same sums as any other.
         matrix = operator.as_matrix()
         rows = BlockRows((matrix[None],), (jnp.zeros((1,), jnp.int32),), (0,))
         return BlockJacobian((rows,), ((1, matrix.shape[1]),)).under(policy)

@@ -109,7 +109,7 @@ def _inverse_hessian(
     if preconditioner is not None:
         policy = _uniform(force.dtype)
         none = jnp.zeros((), force.dtype)
-        near = preconditioner.factor(jacobian, held, none, policy)
+        near = preconditioner.factor(problem, values, jacobian, none, policy)
     else:
         near = _sound(linear.inverse(jacobian.scale_columns(scales.blocks), 0.0))
     options = {} if near is None else {"preconditioner": near}

@@ -196,7 +196,7 @@ def _whiten(group: AnyFactors, array: Array) -> Array:
     root = root.astype(array.dtype)
     if root.ndim == 3:
         if array.ndim == 2:
-            return small_matvec(root, array)
+            return small_matvec(root, array, array.dtype)
         return small_matmul(root, array, array.dtype)
     return root.reshape(root.shape + (1,) * (array.ndim - root.ndim)) * array
 

@@ -144,7 +144,7 @@ class _Evaluate(eqx.Module):
         at = linearise_at(self.problem, values, low, dtype)
         return at._replace(jacobian=at.jacobian.astype(policy.dtype("gradient")))
 
-    def factor(self, state: "State", damping: Array) -> Stale | None:
+    def factor(self, state: "State", damping: Array, scales: tuple[Array, ...]) -> Stale | None:
         """The preconditioner, factored again if it has to be."""
         settings, made = self.settings, self.preconditioner
         if made is None or state.stale is None:
@@ -156,7 +156,9 @@ class _Evaluate(eqx.Module):
             if settings.refresh != "always" and knows_zero(self.problem):
                 zero = jacobian_at_zero(self.problem, state.point.values, jacobian.dtype)
                 jacobian = jax.tree.map(lambda a, b: jnp.where(old.made, a, b), jacobian, zero)
-            factor = made.factor(jacobian, self.held, damping, settings.policy)
+            here = scales if settings.refresh == "always" else None
+            values, policy = state.point.values, settings.policy
+            factor = made.factor(self.problem, values, jacobian, damping, policy, here)
             none = jnp.full((), -1, jnp.int32)
             return Stale(factor, none, none, state.cost, jnp.asarray(True))
 
@@ -196,8 +198,9 @@ def initial(prepared: Prepared) -> State:
         # The same for the preconditioner.
         shape = eqx.filter_eval_shape(
             evaluate.preconditioner.factor,
+            prepared.problem,
+            start.values,
             at.jacobian,
-            evaluate.held,
             jnp.zeros((), at.jacobian.dtype),
             settings.policy,
         )
@@ -297,7 +300,7 @@ def _solve(state: State, evaluate: _Evaluate, prepared: Prepared) -> State:
     damping = method.damping(state.method).astype(jacobian.dtype)
 
     def solve() -> tuple[Step, Stale | None]:
-        stale = evaluate.factor(state, damping)
+        stale = evaluate.factor(state, damping, scales)
         inverse = None if stale is None else stale.factor
         step = prepared.linear.solve(scaled, residual, damping, policy, method.stopping, inverse)
         if stale is not None:

@@ -21,6 +21,9 @@ class AbstractManifold(eqx.Module):
 
     - `retract(x, delta)`: the point reached from `x` by `delta`; `retract(x, 0) == x`.
     - `local(x, y)`: the step from `x` to `y`; `retract(x, local(x, y)) == y`.
+    - `rigid(x, near)`: as columns, the steps of `x` as all points move together and nothing between
+        them changes, by each step of the point `near`: the identity, unless it is overridden. A
+        two-level preconditioner moves clusters so.
     - `increment(x, delta)`: `retract(x, delta) - x`. Override it where the difference can be
         computed with an error relative to `delta`, not to `x`: the compensated update adds it to
         a pair of numbers, and is as accurate as it is.
@@ -50,6 +53,12 @@ class AbstractManifold(eqx.Module):
     @abc.abstractmethod
     def local(self, x: Float[Array, " ambient"], y: Float[Array, " ambient"]) -> Array:
         """The step from `x` to `y`."""
+
+    def rigid(
+        self, x: Float[Array, " ambient"], near: Float[Array, " ambient"]
+    ) -> Float[Array, "dim dim"]:
+        """The steps of `x` as all points move together with `near`."""
+        return jnp.eye(self.dim, dtype=x.dtype)
 
     def increment(self, x: Float[Array, " ambient"], delta: Float[Array, " dim"]) -> Array:
         """`retract(x, delta) - x`."""
@@ -119,6 +128,10 @@ class LieGroup(AbstractManifold):
     def local(self, x, y):
         with _loosely():
             return (self.group(x).inverse() @ self.group(y)).log().astype(x.dtype)
+
+    def rigid(self, x, near):
+        with _loosely():
+            return (self.group(x).inverse() @ self.group(near)).adjoint().astype(x.dtype)
 
 
 @contextlib.contextmanager

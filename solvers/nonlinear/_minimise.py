@@ -10,7 +10,7 @@ import jax.numpy as jnp
 
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
-from jaxsci.solvers.preconditioners import CompletePlan
+from jaxsci.solvers.preconditioners import CompletePlan, TwoLevelPlan
 
 from ._implicit import Minimum, attach
 from ._linear import AbstractLinear, Dense, Direct, Iterative
@@ -61,13 +61,13 @@ def minimise(
     - `linear`: `"cgnr"`, `"dense"`, `"cholesky"` (sparse, for one variable group), `"schur"` (for
         two, as in bundle adjustment), or settings, e.g. `Iterative(rtol=1e-3)`.
     - `policy`: the dtype of each role; by default that of the start for all.
-    - `preconditioner`: of conjugate gradients, e.g. `IncompleteCholesky()`, for problems of one
-        variable group; block Jacobi (through the scaling) by default.
+    - `preconditioner`: of conjugate gradients, e.g. `TwoLevel()`, for problems of one variable
+        group; block Jacobi (through the scaling) by default.
     - `refresh`: when it is factored again: `"never"`, `"always"`, or `"auto"`, when the number of
         steps of conjugate gradients has doubled or the cost has fallen tenfold. Unless it is
         `"always"`, it is factored first where the residuals vanish, if all factors know their
         Jacobian there. By default `"auto"`, but `"always"` for a complete factor, each of whose
-        solves costs a good part of a new factor.
+        solves costs a good part of a new factor, and for `TwoLevel()`, whose factor costs little.
     - `rtol`: stop when a step was predicted to lower the cost by less than this part of it.
     - `max_steps`: how many linear systems are solved at most.
     - `compensated`: whether the values are pairs of numbers of the update dtype; by default they
@@ -142,11 +142,12 @@ def prepare(
         solver = solver.planned(problem)
     if preconditioner is not None and not isinstance(preconditioner, Preconditioner):
         preconditioner = plan_preconditioner(problem, preconditioner)
-    complete = preconditioner is not None and isinstance(preconditioner.plan, CompletePlan)
+    plan = None if preconditioner is None else preconditioner.plan
+    complete = isinstance(plan, CompletePlan)
     if complete and isinstance(solver, Iterative) and solver.stopping is None:
         solver = dataclasses.replace(solver, stopping="preconditioned")
     if refresh is None:
-        refresh = "always" if complete else "auto"
+        refresh = "always" if isinstance(plan, (CompletePlan, TwoLevelPlan)) else "auto"
     return Prepared(
         problem,
         values,

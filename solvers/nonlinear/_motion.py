@@ -48,6 +48,10 @@ class AbstractMotion(AbstractManifold):
     def adjoint(self, x) -> Array:
         """The matrix with `x Exp(d) x^-1 = Exp(adjoint(x) d)`."""
 
+    def rigid(self, x, near):
+        # Of the motion between them: about a far origin every turn would be a shift.
+        return self.adjoint(self.between(x, near))
+
     @abc.abstractmethod
     def bracket(self, delta) -> Array:
         """The matrix `ad` of a tangent vector, `Ad(Exp(d)) = expm(ad(d))`."""

@@ -23,3 +23,6 @@ from ._schur import SchurFactor as SchurFactor
 from ._schur import SchurJacobi as SchurJacobi
 from ._schur import SchurPlan as SchurPlan
 from ._schur import SchurReduced as SchurReduced
+from ._two_level import TwoLevel as TwoLevel
+from ._two_level import TwoLevelFactor as TwoLevelFactor
+from ._two_level import TwoLevelPlan as TwoLevelPlan

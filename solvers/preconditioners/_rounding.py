@@ -51,5 +51,5 @@ def block_product(
     scale: Float[Array, " N"] | None = None,
 ) -> Float[Array, "N d"]:
     """Each block times its piece of the vector (and its scale), summed in the vector's dtype."""
-    result = small_matvec(blocks, vector)
+    result = small_matvec(blocks, vector, vector.dtype)
     return result if scale is None else result * scale[:, None]

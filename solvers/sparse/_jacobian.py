@@ -155,7 +155,7 @@ class BlockJacobian(lx.AbstractLinearOperator):
         for group in self.groups:
             total = jnp.zeros(group.shape, self.dtype)
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
-                total = total + small_matvec(block, columns[v][index])
+                total = total + small_matvec(block, columns[v][index], self.dtype)
             rows.append(total.reshape(-1))
         return jnp.concatenate(rows)
 
@@ -166,7 +166,7 @@ class BlockJacobian(lx.AbstractLinearOperator):
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
                 # Scattered into one array, in any order: as fast as sorted or padded layouts
                 # measured, on rows of 3 and 6 numbers, and without a symbolic phase.
-                products = small_matvec(block.swapaxes(1, 2), part)
+                products = small_matvec(block.swapaxes(1, 2), part, self.dtype)
                 totals[v] = totals[v].at[index].add(products)
         return jnp.concatenate([total.reshape(-1) for total in totals])
 

@@ -44,10 +44,10 @@ def small_matmul(
 
 
 def small_matvec(
-    a: Inexact[Array, "*batch r k"], x: Inexact[Array, "*batch k"]
+    a: Inexact[Array, "*batch r k"], x: Inexact[Array, "*batch k"], dtype: DTypeLike
 ) -> Inexact[Array, "*batch r"]:
-    """The same for vectors, in their dtype."""
-    return small_matmul(a, x[..., None], x.dtype)[..., 0]
+    """The same for vectors."""
+    return small_matmul(a, x[..., None], dtype)[..., 0]
 
 
 def inverse_cholesky(blocks: Inexact[Array, "*batch d d"]) -> Inexact[Array, "*batch d d"]:

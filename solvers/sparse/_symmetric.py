@@ -58,10 +58,10 @@ class BlockSymmetric(lx.AbstractLinearOperator):
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         count, d = self.diagonal.shape[:2]
-        x = vector.reshape(count, d)
-        total = small_matvec(self.diagonal, x)
-        below = small_matvec(self.lower, x[self.cols])
-        above = small_matvec(self.lower.swapaxes(1, 2), x[self.rows])
+        x, dtype = vector.reshape(count, d), self.diagonal.dtype
+        total = small_matvec(self.diagonal, x, dtype)
+        below = small_matvec(self.lower, x[self.cols], dtype)
+        above = small_matvec(self.lower.swapaxes(1, 2), x[self.rows], dtype)
         total = total + jax.ops.segment_sum(below, self.rows, count, indices_are_sorted=True)
         return (total + jax.ops.segment_sum(above, self.cols, count)).reshape(-1)
 
@@ -126,7 +126,7 @@ class BlockDiagonal(lx.AbstractLinearOperator):
         for block in self.blocks:
             count, d = block.shape[:2]
             part = vector[start : start + count * d].reshape(count, d)
-            out.append(small_matvec(block, part).reshape(-1))
+            out.append(small_matvec(block, part, block.dtype).reshape(-1))
             start += count * d
         return jnp.concatenate(out)
 

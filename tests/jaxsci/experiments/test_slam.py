@@ -1,6 +1,8 @@
 """`jaxsci slam`: a generated graph through files and the command line, and its refusals."""
 
+import dataclasses
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -50,6 +52,18 @@ def test_file_to_file(drifted, tmp_path, capsys):
 
     assert main(["slam", str(path), "--output", str(output)]) == 1
     assert "exists; choose another --output" in capsys.readouterr().err
+
+
+def test_weights_decide_which_preconditioner_is_taken():
+    """Even ones: two levels, tens of steps; a million apart: a complete factor, a step or two."""
+    graph = sphere(6, 10, seed=0)
+    scale = np.where(np.arange(len(graph.edges)) % 2, 1e6, 1.0)[:, None, None]
+    uneven = dataclasses.replace(graph, information=graph.information * scale)
+    settings = SlamSettings(Path("unused"), init="file", method="gn", figures=False)
+    for made, least, most in ((graph, 5, 60), (uneven, 1, 3)):
+        found = optimise_graph(made, settings, progress=lambda line: None)[0]
+        assert found.status == ""
+        assert least <= found.cg_iterations / found.iterations <= most
 
 
 @pytest.mark.slow

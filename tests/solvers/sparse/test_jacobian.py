@@ -140,7 +140,7 @@ def test_narrow_blocks_neither_overflow_nor_underflow():
         assert np.abs(back - A.T @ want).max() < 2e-3 * np.abs(A.T @ want).max()
     zeros = jnp.zeros(31, jnp.float32), jnp.zeros(len(A), jnp.float32)
     assert not any(np.any(product) for product in _lowered(J, *zeros))
-    # Without the wider sums there is no scaling, and a large vector is lost.
+    # Without the wider sums a large vector is lost.
     large = jnp.asarray(3e4 * x).astype(jnp.float16)
     assert not np.isfinite(jax.jit(lambda J, x: J.mv(x))(J.astype("float16"), large)).all()
 

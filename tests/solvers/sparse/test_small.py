@@ -1,11 +1,28 @@
-"""Inverse Cholesky factors of small blocks, against numpy in float64."""
+"""Products and inverse Cholesky factors of small blocks, against numpy in float64."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxsci.solvers.sparse import inverse_cholesky
+from jaxsci.solvers.sparse import inverse_cholesky, small_matmul, small_matvec
+
+
+@pytest.mark.parametrize(("given", "dtype"), [("f2", "f4"), ("f4", "f4"), ("f4", "f8")])
+@pytest.mark.parametrize("k", [0, 1, 3, 6, 16, 17])
+def test_products(k, given, dtype, x64):
+    rng = np.random.default_rng(k)
+    a, b = rng.normal(size=(5, 2, k)).astype(given), rng.normal(size=(1, k, 4)).astype(given)
+    x = rng.normal(size=(5, k)).astype(dtype)
+    found = jax.jit(small_matmul, static_argnums=2)(jnp.asarray(a), jnp.asarray(b), dtype)
+    wide = a.astype("f8")
+    eps = np.finfo(dtype).eps
+    assert found.dtype == dtype
+    np.testing.assert_allclose(found, wide @ b.astype("f8"), atol=20 * eps)
+    found = small_matvec(jnp.asarray(a), jnp.asarray(x), dtype)
+    assert found.dtype == dtype
+    exact = (wide @ x.astype("f8")[..., None])[..., 0]
+    np.testing.assert_allclose(found, exact, atol=20 * eps)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
