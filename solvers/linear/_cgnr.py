@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Float, Int
 
-from jaxsci.precision import Policy
+from jaxsci.precision import Policy, all_finite
 
 from ._iteration import Normal, Outcome, Stopping, conjugate_gradients
 from ._products import flat_product, lowered, natural_policy
@@ -158,7 +158,7 @@ def solve_normal(
     damping = jnp.asarray(damping).astype(krylov)
     forward, adjoint = flat_product(low, krylov), flat_product(low.transpose(), krylov)
     apply = (lambda s: s) if preconditioner is None else flat_product(preconditioner, krylov)
-    right_finite = jnp.isfinite(right if residual is None else residual).all()
+    right_finite = all_finite(right if residual is None else residual)
     reference = jnp.linalg.norm(right).astype(krylov)
     remaining = None if residual is None else residual.astype(krylov)
     if y0 is None:
@@ -169,7 +169,7 @@ def solve_normal(
         fitted = flat_product(J, right.dtype)(start)
         s = right - flat_product(J.transpose(), right.dtype)(fitted)
         s = s.astype(krylov) - damping * start
-        right_finite = right_finite & jnp.isfinite(y0).all()
+        right_finite = right_finite & all_finite(y0)
         if residual is not None:
             remaining = (residual.astype(right.dtype) - fitted).astype(krylov)
     target = jnp.asarray(rtol).astype(krylov) * reference + jnp.asarray(atol).astype(krylov)

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxsci.errors import is_concrete, lookup
+from jaxsci.precision import all_finite
 from jaxsci.solvers.sparse import BlockSymmetric, register_positive
 
 from ._host import HostPlan
@@ -82,11 +83,11 @@ class DenseCholesky(eqx.Module):
         matrix = H.shifted(damping).as_matrix()
         lower = jnp.linalg.cholesky(matrix)
         result = DIRECT_RESULTS.where(
-            jnp.isfinite(lower).all(),
+            all_finite(lower),
             DIRECT_RESULTS.successful,
             DIRECT_RESULTS.not_positive_definite,
         )
-        finite = jnp.isfinite(matrix).all()
+        finite = all_finite(matrix)
         result = DIRECT_RESULTS.where(finite, result, DIRECT_RESULTS.non_finite_input)
         return DenseFactor(lower, result)
 

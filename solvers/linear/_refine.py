@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsci.precision import compensated_dot, two_sum
+from jaxsci.precision import all_finite, compensated_dot, two_sum
 
 from ._results import REFINE_RESULTS
 
@@ -158,7 +158,7 @@ def refine(
     history = jnp.full((max_rounds + 2,), jnp.nan, b.dtype).at[0].set(error)
     start = _State(zero, zero, first, error, one, history, jnp.zeros((), jnp.int32), error > 0)
     last = jax.lax.while_loop(going_on, correct, start)
-    finite = jnp.isfinite(reference) & jnp.isfinite(b).all()
+    finite = jnp.isfinite(reference) & all_finite(b)
     reached = last.error <= tolerance
     result = REFINE_RESULTS.where(
         last.improving, REFINE_RESULTS.max_rounds_reached, REFINE_RESULTS.stagnated

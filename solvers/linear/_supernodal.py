@@ -1,5 +1,7 @@
 """Sparse Cholesky factorisation in pure JAX: dense fronts in batches, by the height of a tree."""
 
+from typing import Any
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,6 +9,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from jaxsci.precision import all_finite
 from jaxsci.solvers.sparse import BlockSymmetric, register_positive
 
 from ._results import DIRECT_RESULTS
@@ -19,9 +22,11 @@ _WIDTH = 8
 class Fronts(eqx.Module):
     """The places of one band of fronts, see `Band`."""
 
-    panel: Int[Array, "S B cr c"]
-    update: Int[Array, "S B r r"]
-    columns: Int[Array, "S B c"]
+    width: int = eqx.field(static=True)
+    start: Int[Array, " S"]
+    slot: Int[Array, " S"]
+    source: Int[Array, "S M"]
+    target: Int[Array, "S M"]
     below: Int[Array, "S B r"]
 
 
@@ -32,11 +37,11 @@ class SupernodalPlan(eqx.Module):
     """
 
     bands: tuple[Fronts, ...]
-    diagonal: Int[Array, " N"]
-    lower: Int[Array, " E"]
+    origin: Int[Array, " storage"]
     turned: Bool[Array, " E"]
-    count: int = eqx.field(static=True)
-    storage: int = eqx.field(static=True)
+    slots: Int[Array, " N"]
+    variables: Int[Array, " slots"]
+    blocks: int = eqx.field(static=True)
 
     def factor(
         self, H: BlockSymmetric, *, damping: Float[Array, ""] | float = 0.0
@@ -45,23 +50,23 @@ class SupernodalPlan(eqx.Module):
 
         **Raises:** `ValueError` if `H` does not have the size of the plan.
         """
-        if H.diagonal.shape[0] != self.count or len(H.lower) != len(self.lower):
+        count, lower = len(self.slots), len(self.turned)
+        if H.diagonal.shape[0] != count or len(H.lower) != lower:
             raise ValueError(
-                f"`factor(H=...)`: expected {self.count} diagonal blocks and {len(self.lower)} "
-                f"below, as in the plan, got {H.diagonal.shape[0]} and {len(H.lower)}"
+                f"`factor(H=...)`: expected {count} diagonal blocks and {lower} below, as in the "
+                f"plan, got {H.diagonal.shape[0]} and {len(H.lower)}"
             )
         d, dtype = H.diagonal.shape[-1], H.diagonal.dtype
         H = H.shifted(damping)
         below = jnp.where(self.turned[:, None, None], H.lower.swapaxes(1, 2), H.lower)
-        blocks = jnp.zeros((self.storage + 2, d, d), dtype)
-        blocks = blocks.at[self.storage + 1].set(jnp.eye(d, dtype=dtype))
-        blocks = blocks.at[self.diagonal].set(H.diagonal).at[self.lower].set(below)
+        padding = jnp.stack([jnp.zeros((d, d), dtype), jnp.eye(d, dtype=dtype)])
+        blocks = jnp.concatenate([H.diagonal, below, padding])[self.origin]
         factors = []
         for band in self.bands:
-            blocks, factor = jax.lax.scan(_eliminate, blocks, band)
+            blocks, factor = _eliminate(blocks, band)
             factors.append(factor)
-        positive = jnp.stack([jnp.isfinite(factor[0]).all() for factor in factors]).all()
-        finite = jnp.isfinite(H.diagonal).all() & jnp.isfinite(H.lower).all()
+        positive = jnp.stack([all_finite(factor[0]) for factor in factors]).all()
+        finite = all_finite(H.diagonal) & all_finite(H.lower)
         result = DIRECT_RESULTS.where(
             positive, DIRECT_RESULTS.successful, DIRECT_RESULTS.not_positive_definite
         )
@@ -69,20 +74,28 @@ class SupernodalPlan(eqx.Module):
         return SupernodalFactor(self, tuple(factors), result, d)
 
 
-def _eliminate(blocks: Array, places: Fronts) -> tuple[Array, tuple[Array, Array]]:
-    """One batch of dense fronts: the inverse of the corner, and the panel below it."""
-    batch, rows, c = places.panel.shape
-    r, d = rows - c, blocks.shape[-1]
-    dense = blocks[places.panel].transpose(0, 1, 3, 2, 4).reshape(batch, rows * d, c * d)
-    # Above the diagonal the corner is never filled: symmetrising would spoil it.
-    corner = jax.lax.linalg.cholesky(dense[:, : c * d], symmetrize_input=False)
-    inverse = _invert_lower(corner)
-    panel = jnp.matmul(dense[:, c * d :], inverse.swapaxes(1, 2), precision="highest")
-    if r:
-        square = jnp.matmul(panel, panel.swapaxes(1, 2), precision="highest")
-        square = square.reshape(batch, r, d, r, d).transpose(0, 1, 3, 2, 4)
-        blocks = blocks.at[places.update].add(-square, mode="drop")
-    return blocks, (inverse, panel)
+def _eliminate(blocks: Array, band: Fronts) -> tuple[Array, tuple[Array, Array]]:
+    """A band of dense fronts: inverses of their corners, and the panels below them."""
+    (_, batch, r), c, d = band.below.shape, band.width, blocks.shape[-1]
+    rows = c + r
+
+    def step(blocks: Array, places: tuple[Array, Array, Array]) -> tuple[Array, Any]:
+        start, source, target = places
+        dense = jax.lax.dynamic_slice_in_dim(blocks, start, batch * rows * c)
+        dense = dense.reshape(batch, rows, c, d, d).transpose(0, 1, 3, 2, 4)
+        dense = dense.reshape(batch, rows * d, c * d)
+        # Above the diagonal the corner is never filled: symmetrising would spoil it.
+        corner = jax.lax.linalg.cholesky(dense[:, : c * d], symmetrize_input=False)
+        inverse = _invert_lower(corner)
+        panel = jnp.matmul(dense[:, c * d :], inverse.swapaxes(1, 2), precision="highest")
+        if r:
+            square = jnp.matmul(panel, panel.swapaxes(1, 2), precision="highest")
+            square = square.reshape(batch, r, d, r, d).transpose(0, 1, 3, 2, 4)
+            square = square.reshape(batch * r * r, d, d)
+            blocks = blocks.at[target].add(-square[source], mode="promise_in_bounds")
+        return blocks, (inverse, panel)
+
+    return jax.lax.scan(step, blocks, (band.start, band.source, band.target))
 
 
 def _invert_lower(lower: Float[Array, "B n n"]) -> Float[Array, "B n n"]:
@@ -94,9 +107,9 @@ def _invert_lower(lower: Float[Array, "B n n"]) -> Float[Array, "B n n"]:
     batch, n = lower.shape[:2]
     w, dtype = _WIDTH, lower.dtype
     size = -(-n // w) * w
-    padding = jnp.arange(n, size)
-    padded = jnp.zeros((batch, size, size), dtype).at[:, :n, :n].set(lower)
-    padded = padded.at[:, padding, padding].set(1)
+    # With the identity, for whole blocks.
+    padded = jnp.pad(lower, ((0, 0), (0, size - n), (0, size - n)))
+    padded = padded + jnp.asarray(np.diag(np.arange(size) >= n), dtype)[None]
     blocks = padded.reshape(batch, size // w, w, size // w, w)
     blocks = jnp.moveaxis(jnp.diagonal(blocks, axis1=1, axis2=3), -1, 1)
     eye = jnp.eye(w, dtype=dtype)[None, None]
@@ -145,31 +158,39 @@ class SupernodalFactor(lx.AbstractLinearOperator):
 
     def mv(self, vector: Float[Array, " n"]) -> Float[Array, " n"]:
         plan, d = self.plan, self.d
-        # One row more, which the padding reads and writes: it stays zero.
-        x = jnp.concatenate([vector.reshape(plan.count, d), jnp.zeros((1, d), vector.dtype)])
+        # A row of zeros, which padding reads.
+        x = vector.reshape(len(plan.slots), d)
+        x = jnp.concatenate([x, jnp.zeros((1, d), vector.dtype)])[plan.variables]
+
+        def columns(x: Array, slot: Array, batch: int, width: int) -> Array:
+            return jax.lax.dynamic_slice_in_dim(x, slot, batch * width).reshape(batch, width * d)
 
         def forward(x, step):
-            (inverse, panel), places = step
+            (inverse, panel), slot, below = step
             # A factor stored in fewer bits is widened as it is read.
             inverse, panel = inverse.astype(x.dtype), panel.astype(x.dtype)
-            y = _apply("bij,bj->bi", inverse, _gather(x, places.columns))
+            batch, width = len(inverse), inverse.shape[1] // d
+            y = _apply("bij,bj->bi", inverse, columns(x, slot, batch, width))
             done = _apply("bij,bj->bi", panel, y)
-            x = x.at[places.columns].set(y.reshape(*places.columns.shape, d))
-            return x.at[places.below].add(-done.reshape(*places.below.shape, d)), None
+            x = jax.lax.dynamic_update_slice_in_dim(x, y.reshape(-1, d), slot, 0)
+            done = done.reshape(*below.shape, d)
+            return x.at[below].add(-done, mode="promise_in_bounds"), None
 
         def backward(x, step):
-            (inverse, panel), places = step
+            (inverse, panel), slot, below = step
             inverse, panel = inverse.astype(x.dtype), panel.astype(x.dtype)
-            done = _apply("bij,bi->bj", panel, _gather(x, places.below))
-            y = _apply("bij,bi->bj", inverse, _gather(x, places.columns) - done)
-            return x.at[places.columns].set(y.reshape(*places.columns.shape, d)), None
+            batch, width = len(inverse), inverse.shape[1] // d
+            done = _apply("bij,bi->bj", panel, x[below].reshape(batch, -1))
+            y = _apply("bij,bi->bj", inverse, columns(x, slot, batch, width) - done)
+            return jax.lax.dynamic_update_slice_in_dim(x, y.reshape(-1, d), slot, 0), None
 
-        steps = list(zip(self.factors, plan.bands, strict=True))
+        bands = zip(self.factors, plan.bands, strict=True)
+        steps = [(factor, band.slot, band.below) for factor, band in bands]
         for band in steps:
             x, _ = jax.lax.scan(forward, x, band)
         for band in reversed(steps):
             x, _ = jax.lax.scan(backward, x, band, reverse=True)
-        return x[: plan.count].reshape(-1)
+        return x[plan.slots].reshape(-1)
 
     def as_matrix(self) -> Float[Array, "n n"]:
         return jax.vmap(self.mv)(jnp.eye(self.in_size(), dtype=self.factors[0][0].dtype))
@@ -178,7 +199,7 @@ class SupernodalFactor(lx.AbstractLinearOperator):
         return self
 
     def in_structure(self):
-        return jax.ShapeDtypeStruct((self.plan.count * self.d,), self.factors[0][0].dtype)
+        return jax.ShapeDtypeStruct((len(self.plan.slots) * self.d,), self.factors[0][0].dtype)
 
     def out_structure(self):
         return self.in_structure()
@@ -191,18 +212,17 @@ def plan_supernodal(rows, cols, count: int, d: int, leaf: int | None) -> Superno
     """The plan for `N = count` blocks of size `d`, in parts of at most `leaf` blocks."""
     symbolic = Symbolic(rows, cols, count, d, max(1, 24 // d) if leaf is None else leaf)
     return SupernodalPlan(
-        tuple(Fronts(*(jnp.asarray(a) for a in arrays)) for arrays in symbolic.bands),
-        jnp.asarray(symbolic.diagonal, jnp.int32),
-        jnp.asarray(symbolic.lower, jnp.int32),
+        tuple(
+            Fronts(width, *(jnp.asarray(a, jnp.int32) for a in places))
+            for width, *places in symbolic.bands
+        ),
+        jnp.asarray(symbolic.origin, jnp.int32),
         jnp.asarray(symbolic.turned),
-        count,
-        symbolic.storage,
+        jnp.asarray(symbolic.slots, jnp.int32),
+        jnp.asarray(symbolic.variables, jnp.int32),
+        symbolic.blocks,
     )
 
 
 def _apply(spec: str, matrix: Array, vector: Array) -> Array:
     return jnp.einsum(spec, matrix, vector, precision="highest")
-
-
-def _gather(x: Array, index: Array) -> Array:
-    return x[index].reshape(index.shape[0], -1)

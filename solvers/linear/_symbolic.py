@@ -14,27 +14,45 @@ _STEP_WORK = 10_000_000
 
 
 class Band(NamedTuple):
-    """Fronts of like size: `S` steps of `B` fronts each, padded to one size.
+    """Fronts of like size: `S` steps of `B` fronts each, padded to `c` columns and `r` rows below.
 
-    The fronts of one step are independent.
+    The fronts of one step are independent. Their blocks lie together in the storage, as an array
+    (B, c + r, c), and their columns among the slots, as (B, c): both are read as slices.
 
-    - `panel` (S, B, c + r, c): where in the storage the blocks of a front's columns are.
-    - `update` (S, B, r, r): where the products of its blocks below go; beyond the storage if
-        nowhere.
-    - `columns` (S, B, c), `below` (S, B, r): the variables; `count` where there is none.
+    - `start` (S,), `slot` (S,): where those of a step begin.
+    - `source` (S, M), `target` (S, M): which products of blocks below, of the (B, r, r) of a step,
+        are subtracted from which blocks of the storage; the last if from none.
+    - `below` (S, B, r): the slots of the rows below; the last where there is none.
     """
 
-    panel: Any
-    update: Any
-    columns: Any
+    width: int
+    start: Any
+    slot: Any
+    source: Any
+    target: Any
     below: Any
+
+
+class _Layout(NamedTuple):
+    """The fronts of each step of a band, how many a step holds, and their padded size."""
+
+    steps: list[np.ndarray]
+    size: int
+    c: int
+    r: int
 
 
 class Symbolic:
     """The structure of a factor: its fronts in bands, from the leaves of the tree to its root.
 
-    Storage is an array of blocks, each front's columns one after the other, and then
-    two blocks more: zero, and the identity, which pad.
+    Storage is an array of blocks, front after front in the order in which they are eliminated, with
+    the padding in place; each variable has a slot, in the same order. One more of both is for what
+    belongs nowhere.
+
+    - `blocks`: how many the factor has, without padding.
+    - `origin` (storage,): what each block is at first: a diagonal block of the matrix, one below,
+        numbered after those, then zero and the identity.
+    - `slots` (N,): of each variable; `variables` (slots,): of each slot, `N` if none.
     """
 
     def __init__(self, rows, cols, count: int, d: int, leaf: int):
@@ -45,25 +63,44 @@ class Symbolic:
         fronts = _fronts(parts, rows, cols, front_of, order, count)
         widths = np.array([len(part.members) for part in parts])
         heights = np.array([len(front) for front in fronts])
-        offset = np.concatenate([[0], np.cumsum(widths * heights)])
-        self.count, self.d, self.storage = count, d, int(offset[-1])
-        self.front_of, self.order = front_of, order
-        self._fronts, self._widths, self._offset = fronts, widths, offset
-        local = np.zeros(count, np.int64)
-        for front, width in zip(fronts, widths, strict=True):
-            local[front[:width]] = np.arange(width)
-        self._local = local
+        self.blocks = int(np.sum(widths * heights))
+        self._front_of, self._order, self._fronts, self._widths = front_of, order, fronts, widths
+        layouts = self._schedule(parts, d)
+        # Where the blocks of each front begin, and how many to a row; the place in its row of each
+        # variable.
+        self._offset, self._stride = np.zeros((2, len(parts)), np.int64)
+        self._local, self.slots = np.zeros((2, count), np.int64)
+        pads, storage, slots = [], 0, 0
+        for steps, size, c, r in layouts:
+            for k, group in enumerate(steps):
+                for b in range(size):
+                    at, slot = storage + (k * size + b) * (c + r) * c, slots + (k * size + b) * c
+                    width = 0
+                    if b < len(group):
+                        f, width = group[b], int(widths[group[b]])
+                        self._offset[f], self._stride[f] = at, c
+                        self._local[fronts[f][:width]] = np.arange(width)
+                        self.slots[fronts[f][:width]] = slot + np.arange(width)
+                    pads.append(at + np.arange(width, c) * (c + 1))
+            storage += len(steps) * size * (c + r) * c
+            slots += len(steps) * size * c
+        self.variables = np.full(slots + 1, count)
+        self.variables[self.slots] = np.arange(count)
+        zero, one = count + len(rows), count + len(rows) + 1
+        self.origin = np.full(storage + 1, zero)
+        self.origin[np.concatenate(pads)] = one
         numbers = np.arange(count)
-        self.diagonal = self._place(numbers, numbers)
+        self.origin[self._place(numbers, numbers)] = numbers
         late = order[rows] > order[cols]
-        self.lower = self._place(np.where(late, rows, cols), np.where(late, cols, rows))
+        lower = self._place(np.where(late, rows, cols), np.where(late, cols, rows))
+        self.origin[lower] = count + np.arange(len(rows))
         self.turned = ~late
-        self.bands = self._schedule(parts)
+        self.bands = [self._band(layout) for layout in layouts]
 
     def _place(self, row, col) -> np.ndarray:
         """Where the block (row, col) is stored; `row` is eliminated with `col` or after it."""
         out = np.empty(len(row), np.int64)
-        owner = self.front_of[col]
+        owner = self._front_of[col]
         by_owner = np.argsort(owner, kind="stable")
         starts = np.searchsorted(owner[by_owner], np.arange(len(self._fronts) + 1))
         for f in np.flatnonzero(np.diff(starts)):
@@ -73,61 +110,68 @@ class Symbolic:
 
     def _place_in(self, f: int, row, col) -> np.ndarray:
         front = self._fronts[f]
-        at = np.searchsorted(self.order[front], self.order[row])
-        return self._offset[f] + at * self._widths[f] + self._local[col]
+        at = np.searchsorted(self._order[front], self._order[row])
+        # Rows below come after the padding of the columns.
+        at += np.where(at < self._widths[f], 0, self._stride[f] - self._widths[f])
+        return self._offset[f] + at * self._stride[f] + self._local[col]
 
-    def _schedule(self, parts: list[Part]) -> list[Band]:
+    def _schedule(self, parts: list[Part], d: int) -> list[_Layout]:
         widths = self._widths
         below = np.array([len(front) for front in self._fronts]) - widths
         heights = _upwards(parts, np.zeros(len(parts), np.int64), 1)
         # The largest front of each subtree: it never falls on the way to the root, so that bands
         # of it can be eliminated one after the other.
         largest = _upwards(parts, widths + below, 0)
-        bands = []
-        for members in _bands(largest, widths, below, _PADDING_WORK / self.d**3):
+        layouts = []
+        for members in _bands(largest, widths, below, _PADDING_WORK / d**3):
             levels = np.unique(heights[members])
             some = [members[heights[members] == level] for level in levels]
             everything = np.concatenate(some)
             c, r = int(widths[everything].max()), int(below[everything].max())
-            most = max(1, _STEP_WORK // (c * (c + r) ** 2 * self.d**3))
+            most = max(1, _STEP_WORK // (c * (c + r) ** 2 * d**3))
             # Steps of equal size: as many as the largest height needs, not one over.
             largest = max(len(group) for group in some)
             most = -(-largest // -(-largest // most))
             steps = [
-                self._group(group[start : start + most], most, c, r)
+                group[start : start + most]
                 for group in some
                 for start in range(0, len(group), most)
             ]
-            bands.append(Band(*(np.stack(arrays) for arrays in zip(*steps, strict=True))))
-        return bands
+            layouts.append(_Layout(steps, most, c, r))
+        return layouts
 
-    def _group(self, group, size: int, c: int, r: int) -> Band:
-        """The places of one step: these fronts, and padding up to `size`."""
-        zero, one, nowhere = self.storage, self.storage + 1, self.storage + 2
-        panel = np.full((size, c + r, c), zero, np.int32)
-        panel[:, np.arange(c), np.arange(c)] = one
-        update = np.full((size, r, r), nowhere, np.int32)
-        columns = np.full((size, c), self.count, np.int32)
-        below = np.full((size, r), self.count, np.int32)
+    def _band(self, layout: _Layout) -> Band:
+        steps, size, c, r = layout
+        groups = [self._group(group, size, r) for group in steps]
+        first = [group[0] for group in steps]
+        most = max(len(source) for source, _, _ in groups)
+        source = np.zeros((len(steps), most), np.int32)
+        target = np.full((len(steps), most), len(self.origin) - 1, np.int32)
+        for k, (some, where, _) in enumerate(groups):
+            source[k, : len(some)], target[k, : len(some)] = some, where
+        start = self._offset[first]
+        slot = self.slots[[self._fronts[f][0] for f in first]]
+        return Band(c, start, slot, source, target, np.stack([below for _, _, below in groups]))
+
+    def _group(self, group, size: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """`source`, `target` and `below` of one step."""
+        target = np.full((size, r, r), -1)
+        below = np.full((size, r), len(self.variables) - 1)
         for k, f in enumerate(group):
-            front, width = self._fronts[f], int(self._widths[f])
-            rest = front[width:]
-            place = self._offset[f] + np.arange(len(front) * width).reshape(-1, width)
-            # Above the diagonal nothing is read.
-            panel[k, :width, :width] = place[:width]
-            panel[k, c : c + len(rest), :width] = place[width:]
-            columns[k, :width], below[k, : len(rest)] = front[:width], rest
+            rest = self._fronts[f][self._widths[f] :]
+            below[k, : len(rest)] = self.slots[rest]
             # Fronts are numbered from the root, so that what is eliminated later comes first.
-            owners = -self.front_of[rest]
+            owners = -self._front_of[rest]
             for owner in np.unique(-owners):
                 first, last = np.searchsorted(owners, [-owner, -owner + 1])
                 # Columns first..last of what is below go to that front, with all rows after them.
                 row = np.repeat(rest[first:], last - first)
                 col = np.tile(rest[first:last], len(rest) - first)
-                target = self._place_in(owner, row, col).reshape(-1, last - first)
-                update[k, first : len(rest), first:last] = target
-        lower = np.tril(np.ones((r, r), bool))
-        return Band(panel, np.where(lower[None], update, nowhere), columns, below)
+                place = self._place_in(owner, row, col).reshape(-1, last - first)
+                target[k, first : len(rest), first:last] = place
+        # Above the diagonal nothing is read.
+        source = np.flatnonzero((target >= 0) & np.tril(np.ones((r, r), bool)))
+        return source, target.ravel()[source], below
 
 
 def _chunks(parts: list[Part], width: int) -> list[Part]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import lineax as lx
 from jaxtyping import Array
 
-from jaxsci.precision import Policy
+from jaxsci.precision import Policy, all_finite
 from jaxsci.solvers.sparse import BlockDiagonal, BlockJacobian, block_scaling
 
 from ._linear import AbstractLinear
@@ -133,7 +133,7 @@ def _sound(inverse: lx.AbstractLinearOperator | None) -> lx.AbstractLinearOperat
     found = inverse.mv(probe)
     # Along `found`, the matrix is the quotient of these two.
     along, length = jnp.vdot(probe, found), jnp.vdot(found, found)
-    sound = jnp.isfinite(found).all() & (along > like.size * jnp.finfo(like.dtype).eps * length)
+    sound = all_finite(found) & (along > like.size * jnp.finfo(like.dtype).eps * length)
     return lx.FunctionLinearOperator(
         lambda y: jnp.where(sound, inverse.mv(y), y), like, lx.positive_semidefinite_tag
     )

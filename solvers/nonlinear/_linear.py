@@ -11,7 +11,7 @@ import jax.scipy.linalg as jsl
 import lineax as lx
 from jaxtyping import Array
 
-from jaxsci.precision import Policy, matmul
+from jaxsci.precision import Policy, all_finite, matmul
 from jaxsci.solvers.linear import CGNR_RESULTS, SparseCholesky, cgnr
 from jaxsci.solvers.sparse import BlockJacobian
 
@@ -168,7 +168,7 @@ def checked(value: Array, factor: Array) -> Step:
     pivots = jnp.diagonal(factor)
     least = jnp.min(jnp.where(jnp.isnan(pivots), -1, pivots))
     rounding = len(pivots) * jnp.finfo(factor.dtype).eps
-    sound = (least * least > rounding) & jnp.isfinite(value).all()
+    sound = (least * least > rounding) & all_finite(value)
     result = MINIMISE_RESULTS.where(sound, MINIMISE_RESULTS.successful, MINIMISE_RESULTS.singular)
     return Step(jnp.where(sound, value, 0), jnp.zeros((), jnp.int32), result)
 
@@ -208,7 +208,7 @@ class Direct(AbstractLinear):
             rounding = 0.0
         # The curvature along the step, of a matrix with unit diagonal: a lost pivot shows there.
         along, length = -jnp.vdot(gradient, value), jnp.vdot(value, value)
-        sound = jnp.isfinite(value).all() & ((along > rounding * length) | (along == 0))
+        sound = all_finite(value) & ((along > rounding * length) | (along == 0))
         R = MINIMISE_RESULTS
         result = R.where(sound, R.successful, R.singular)
         return Step(jnp.where(sound, value, 0), steps, result)

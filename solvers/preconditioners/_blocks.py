@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from jaxsci.solvers.sparse import inverse_cholesky
+from jaxsci.precision import all_finite
+from jaxsci.solvers.sparse import inverse_cholesky, small_matmul
 
 
 @runtime_checkable
@@ -41,17 +42,9 @@ def regular_diagonal(
     return damped + jnp.where(idle[:, :, None], identity, jnp.zeros_like(damped))
 
 
-def times(a: Array, b: Array) -> Array:
-    """`A B` for batches of small matrices.
-
-    As sums of products: in a batch of them each would cost a call to a library.
-    """
-    return (a[..., :, :, None] * b[..., None, :, :]).sum(-2)
-
-
 def times_transpose(a: Array, b: Array) -> Array:
-    """`A B'` for batches of small matrices."""
-    return (a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+    """`A B'` for batches of small matrices of one dtype."""
+    return small_matmul(a, b.swapaxes(-1, -2), a.dtype)
 
 
 def safe_inverse_root(blocks: Float[Array, "N d d"]) -> Float[Array, "N d d"]:
@@ -59,4 +52,4 @@ def safe_inverse_root(blocks: Float[Array, "N d d"]) -> Float[Array, "N d d"]:
     identity = jnp.eye(blocks.shape[1], dtype=blocks.dtype)[None]
     single = identity / jnp.sqrt(jnp.where(identity > 0, jnp.abs(blocks), jnp.ones_like(blocks)))
     X = inverse_cholesky(blocks)
-    return jnp.where(jnp.isfinite(X).all((1, 2), keepdims=True), X, single)
+    return jnp.where(all_finite(X, (1, 2))[:, None, None], X, single)

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsci.errors import lookup
-from jaxsci.precision import Policy
+from jaxsci.precision import Policy, all_finite
 
 from ._base import AbstractPreconditioner, dtypes
 from ._blocks import BlockMatrix, check_matrix, regular_diagonal
@@ -269,7 +269,7 @@ def _shifted(
         tried, shift = state[0], state[1]
         X, L = program.run(diagonal + shift * identity * diagonal, lower)
         pivots = jnp.diagonal(X, axis1=1, axis2=2) ** 2 * size
-        ok = jnp.isfinite(X).all() & jnp.isfinite(L).all() & (pivots * least < 1).all()
+        ok = all_finite(X) & all_finite(L) & (pivots * least < 1).all()
         further = jnp.where(shift > 0, shift * _SHIFT_GROWTH, jnp.asarray(_FIRST_SHIFT, size.dtype))
         return tried + 1, jnp.where(ok, shift, further), ok, X, L
 

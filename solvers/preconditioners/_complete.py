@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxsci.precision import Policy
+from jaxsci.precision import Policy, all_finite
 from jaxsci.solvers.linear import DIRECT_RESULTS, SupernodalFactor, SupernodalPlan, plan_supernodal
 from jaxsci.solvers.sparse import BlockSymmetric
 
@@ -84,7 +84,7 @@ class CompletePlan(eqx.Module):
     @property
     def blocks(self) -> int:
         """How many blocks the factor has: against those of `H`, what fill costs."""
-        return self.symbolic.storage
+        return self.symbolic.blocks
 
     def factor(
         self,
@@ -100,7 +100,7 @@ class CompletePlan(eqx.Module):
 
         **Raises:** `ValueError` if `H` does not have the sizes of the plan.
         """
-        check_matrix("CompletePlan", H, self.count, self.dim, len(self.symbolic.lower))
+        check_matrix("CompletePlan", H, self.count, self.dim, len(self.symbolic.turned))
         _, wide, stored = dtypes(policy, H.diagonal.dtype)
         compute = jnp.dtype("float64" if stored == "float64" else "float32")
         diagonal = regular_diagonal(H.diagonal.astype(compute), damping)
@@ -167,7 +167,7 @@ def _shifted(
         H = BlockSymmetric(diagonal + shift * identity * diagonal, lower, places, places)
         factor = plan.factor(H)
         fronts = jax.tree.map(lambda x: x.astype(stored), factor.factors)
-        fits = jnp.stack([jnp.isfinite(x).all() for x in jax.tree.leaves(fronts)]).all()
+        fits = jnp.stack([all_finite(x) for x in jax.tree.leaves(fronts)]).all()
         ok = fits & (factor.result == DIRECT_RESULTS.successful)
         further = jnp.where(shift > 0, shift * _SHIFT_GROWTH, first)
         return tried + 1, jnp.where(ok, shift, further), ok, fronts

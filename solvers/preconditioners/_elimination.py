@@ -6,9 +6,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxsci.solvers.sparse import inverse_cholesky
+from jaxsci.solvers.sparse import inverse_cholesky, small_matmul
 
-from ._blocks import times, times_transpose
+from ._blocks import times_transpose
 from ._pattern import Lookup, inverse, updates
 from ._sweep import padded_size, pieces, slots_for, steps_of
 
@@ -79,7 +79,7 @@ class Elimination(eqx.Module):
 
         none = jnp.zeros((), jnp.int32)
         S, X, *_ = jax.lax.fori_loop(0, self.levels, run_level, (S, X, none, none))
-        rows = times(X[self.row_pivots], S[self.entries])
+        rows = small_matmul(X[self.row_pivots], S[self.entries], S.dtype)
         entries = times_transpose(rows, X[self.column_pivots])
         return jnp.zeros_like(diagonal).at[self.order].set(X[:count]), entries
 

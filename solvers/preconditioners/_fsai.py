@@ -6,8 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxsci.precision import Policy
-from jaxsci.solvers.sparse import inverse_cholesky
+from jaxsci.precision import Policy, all_finite
+from jaxsci.solvers.sparse import inverse_cholesky, small_matmul
 
 from ._base import AbstractPreconditioner, dtypes
 from ._blocks import (
@@ -15,7 +15,6 @@ from ._blocks import (
     check_matrix,
     regular_diagonal,
     safe_inverse_root,
-    times,
     times_transpose,
 )
 from ._pattern import Lookup, check_pattern, inverse, lower_power
@@ -125,7 +124,7 @@ class FSAIPlan(eqx.Module):
         X = safe_inverse_root(regular_diagonal(H.diagonal.astype(compute), damping))
         # G is made for X H X', which has unit diagonal blocks: a narrow dtype can hold it.
         lower = jax.lax.stop_gradient(H.lower.astype(compute))
-        lower = times_transpose(times(X[self.rows], lower), X[self.cols])
+        lower = times_transpose(small_matmul(X[self.rows], lower, lower.dtype), X[self.cols])
         identity = jnp.eye(self.dim, dtype=X.dtype)[None]
         pieces = [lower, lower.swapaxes(1, 2), jnp.zeros_like(identity), identity]
         blocks = jnp.concatenate(pieces)
@@ -172,7 +171,7 @@ def _last_row(systems: Float[Array, "n k k d d"]) -> Float[Array, "n k d d"]:
     last = jnp.concatenate([jnp.zeros((k * d - d, d)), jnp.eye(d)]).astype(systems.dtype)
     right = jnp.broadcast_to(last, (n, k * d, d))
     row = inverse_cholesky(matrices)[:, -d:].swapaxes(1, 2)
-    row = jnp.where(jnp.isfinite(row).all((1, 2), keepdims=True), row, right)
+    row = jnp.where(all_finite(row, (1, 2))[:, None, None], row, right)
     return row.reshape(n, k, d, d).swapaxes(2, 3)
 
 

@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsci.precision import Policy
-from jaxsci.solvers.sparse import BlockSymmetric
+from jaxsci.solvers.sparse import BlockSymmetric, small_matmul
 
 from ._base import AbstractPreconditioner, Plannable, dtypes
-from ._blocks import regular_diagonal, safe_inverse_root, times, times_transpose
+from ._blocks import regular_diagonal, safe_inverse_root, times_transpose
 from ._jacobi import JacobiPlan
 from ._rounding import block_product, stored_blocks
 
@@ -160,7 +160,7 @@ class SchurPlan(eqx.Module):
         cross = jax.lax.stop_gradient(cross.astype(compute))
         E = jax.ops.segment_sum(cross, self.pair, len(self.pair))
         # In variables with unit diagonal blocks, no entry of E is larger than one.
-        E = times_transpose(times(X[self.camera], E), Y[self.point])
+        E = times_transpose(small_matmul(X[self.camera], E, E.dtype), Y[self.point])
         S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)
         remaining = jnp.eye(c, dtype=X.dtype)[None] - S
         if self.coupling is None:

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsci.precision import Policy, matmul
+from jaxsci.precision import Policy, all_finite, matmul
 from jaxsci.solvers.sparse import small_matmul
 
 from ._base import AbstractPreconditioner, dtypes
@@ -200,7 +200,7 @@ def _inverse_root(matrix: Float[Array, "n n"]) -> tuple[Float[Array, "n n"], Boo
         # By LAPACK: it is one matrix, and large.
         lower = jax.lax.linalg.cholesky(matrix + shift * eye, symmetrize_input=False)
         root = jax.lax.linalg.triangular_solve(lower, eye, left_side=True, lower=True)
-        ok = jnp.isfinite(root).all()
+        ok = all_finite(root)
         return tried + 1, shift * growth, ok, jnp.where(ok, root, 0)
 
     start = jnp.zeros((), jnp.int32), first, jnp.asarray(False), jnp.zeros_like(matrix)

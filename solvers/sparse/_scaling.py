@@ -3,6 +3,8 @@
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from jaxsci.precision import all_finite
+
 from ._jacobian import BlockJacobian
 from ._small import inverse_cholesky
 
@@ -58,6 +60,6 @@ def _inverse_factor(gram: Array, held: Array | None) -> Array:
     shift = jnp.where(touched, 4 * d * jnp.finfo(gram.dtype).eps, 1)
     factor = inverse_cholesky(unit + shift[:, :, None] * eye)
     # Where even that is not positive definite the columns are scaled one by one.
-    factor = jnp.where(jnp.isfinite(factor).all((1, 2), keepdims=True), factor, eye)
+    factor = jnp.where(all_finite(factor, (1, 2))[:, None, None], factor, eye)
     scale = factor.swapaxes(1, 2) * inverse[:, :, None]
     return scale if held is None else jnp.where(held[:, None, None], 0, scale)
