@@ -7,7 +7,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from jaxsci.errors import is_concrete
 from jaxsci.gaussians import Conditioned, Gaussian
-from jaxsci.precision import matmul
+from jaxsci.precision import largest, matmul
 
 from ._constraint import LinearConstraint
 from ._inequality_sets import AbstractInequality, Nonnegative
@@ -252,7 +252,7 @@ def _project(
     none = jnp.zeros(k, dtype)
     still = lax.stop_gradient(value)
     certificate = InequalityCertificate(
-        violation=jnp.maximum(0.0, -jnp.min(inequality.slack(still), initial=0.0)),
+        violation=largest(jnp.minimum(inequality.slack(still), 0.0)),
         residual=none if equality is None else equality.residual(still),
         rounding=none if equality is None else 4.0 * eps * equality.magnitude(still),
         optimality=optimality,
@@ -279,7 +279,7 @@ def _restore(value, inequality, equality, correction, active, unit, noise) -> Ar
     def off(v):
         residual = held.residual(v)
         reached = jnp.all(jnp.abs(residual) <= eps * held.magnitude(v))
-        return residual, jnp.max(jnp.abs(residual) / unit), reached
+        return residual, largest(residual / unit), reached
 
     def body(state):
         value, residual, best, least, _, count = state

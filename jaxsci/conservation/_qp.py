@@ -15,7 +15,7 @@ import jax.scipy.linalg as jsl
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from jaxsci.precision import matmul
+from jaxsci.precision import largest, matmul
 
 Solve = Callable[[Array, Array], tuple[Array, Array]]
 
@@ -174,8 +174,7 @@ def interior_point(problem: AbstractComplementarity, *, max_steps: int) -> Itera
 
     def errors(z, s, x):
         want, e = problem.residual(z, x)
-        residual = jnp.max(jnp.abs(jnp.concatenate([want - s, e])), initial=0.0)
-        return residual, jnp.max(jnp.minimum(s, z), initial=0.0)
+        return largest(jnp.concatenate([want - s, e])), jnp.max(jnp.minimum(s, z), initial=0.0)
 
     def body(state: Iterate) -> Iterate:
         z, s, x = state.z, state.s, state.x

@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxsci.precision import matmul
+from jaxsci.precision import largest, matmul
 
 from ._qp import AbstractComplementarity, Solve, factor_shifted, solve_masked
 from ._qp_refine import proves_empty
@@ -47,7 +47,7 @@ class Polyhedral(AbstractComplementarity):
     def natural_residual(self, multipliers: Array) -> Float[Array, ""]:
         s, e = self.residual(multipliers[: self.pairs], multipliers[self.pairs :])
         both = jnp.minimum(s, multipliers[: self.pairs])
-        return jnp.max(jnp.abs(jnp.concatenate([both, e])), initial=0.0)
+        return largest(jnp.concatenate([both, e]))
 
     def working(self, multipliers: Array) -> Bool[Array, " rows"]:
         z, x = multipliers[: self.pairs], multipliers[self.pairs :]

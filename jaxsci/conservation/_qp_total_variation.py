@@ -4,7 +4,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from jaxsci.precision import matmul
+from jaxsci.precision import largest, matmul
 
 from ._qp import AbstractComplementarity, Solve, factor_shifted, solve_masked
 from ._qp_refine import proves_empty
@@ -106,8 +106,7 @@ class BoundedVariation(AbstractComplementarity):
         p = lam[: self.differences]
         differences = p + jnp.clip(u - p, -tau, tau)
         bound = jnp.minimum(tau, self.bound - jnp.sum(jnp.abs(u)))
-        every = jnp.abs(jnp.concatenate([differences, bound[None], e]))
-        return jnp.max(every, initial=0.0)
+        return largest(jnp.concatenate([differences, bound[None], e]))
 
     def working(self, multipliers: Multipliers) -> Working:
         """Which differences are zero, the signs of the others, and whether the bound binds."""

@@ -23,7 +23,7 @@ from jaxsci.conservation import (
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.gaussians import Conditioned, DisjointRows, EnclosingRows, Gaussian, LowRank
 from jaxsci.operators.boundary import BoundaryConditions, Values, residuals
-from jaxsci.precision import matmul
+from jaxsci.precision import all_finite, largest, matmul
 
 from ._balance import DiffusiveFlux
 from ._certificate import CONSTRAIN_RESULTS, JointCertificate
@@ -324,12 +324,13 @@ def _joint(
         result = _unless(met, result, CONSTRAIN_RESULTS.excluded)
         violation = found.violation
     mean = gaussian.mean
-    result = _unless(jnp.isfinite(mean).all(), result, CONSTRAIN_RESULTS.non_finite)
+    variance = lx.diagonal(start.cov)
+    finite = all_finite(mean) & all_finite(variance)
+    result = _unless(finite, result, CONSTRAIN_RESULTS.non_finite)
     if imbalance is not None:
         balanced = (jnp.abs(imbalance[0]) <= imbalance[1]).all()
         result = CONSTRAIN_RESULTS.where(balanced, result, CONSTRAIN_RESULTS.unbalanced)
 
-    variance = lx.diagonal(start.cov)
     known = variance <= 0
     spread = jnp.sqrt(jnp.where(known, 1, variance))
     after = [_missed(law, mean, field) for law in laws]
@@ -341,7 +342,7 @@ def _joint(
         noisy=tuple(isinstance(law, LinearConstraint) and law.R is not None for law in laws),
         unreachable=tuple(unreachable),
         violation=violation,
-        moved=jnp.max(jnp.where(known, 0, jnp.abs(mean - start.mean) / spread)),
+        moved=largest(jnp.where(known, 0, (mean - start.mean) / spread)),
         imbalance=None if imbalance is None else imbalance[0],
         result=result,
     )

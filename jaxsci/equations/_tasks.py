@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
+from jaxsci.errors import require_finite
+
 from ._abstract import AbstractEquation
 from ._numbers import real
 
@@ -56,7 +58,7 @@ def sample_tasks(
     `target_times`.
 
     **Raises:** `TypeError` if `equation_cls` is not a class of equations, `ValueError` for a
-    number below 1 or parameters of another shape.
+    number below 1, parameters of another shape or some that are not finite.
 
     !!! example
         >>> import jax
@@ -82,6 +84,8 @@ def sample_tasks(
         chosen = equation_cls.sample_parameters(parameter_key, functions)
     else:
         (chosen,) = real(parameters)
+        # The extremes of many numbers pass NaN over on a CPU (jaxlib 0.10).
+        require_finite("sample_tasks", "parameters", chosen)
         if chosen.shape not in ((), (functions,)):
             raise ValueError(
                 f"`sample_tasks(parameters=...)`: expected a scalar or shape ({functions},), got "

@@ -17,6 +17,7 @@ from jaxsci.operators.boundary import (
     Periodic,
     residuals,
 )
+from jaxsci.precision import largest
 
 from ._operators_baselines import relative_errors
 from ._operators_training import ScaledOperator
@@ -95,7 +96,7 @@ def _boundary(
 
 
 def _largest(off: Array, face: FaceResidual) -> Array:
-    return jnp.max(jnp.where(face.owned, jnp.abs(off), 0))
+    return largest(jnp.where(face.owned, off, 0))
 
 
 def _independent(

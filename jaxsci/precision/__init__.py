@@ -5,6 +5,7 @@ from ._compensated import compensated_sum as compensated_sum
 from ._compensated import two_product as two_product
 from ._compensated import two_sum as two_sum
 from ._finite import all_finite as all_finite
+from ._finite import largest as largest
 from ._matmul import contract as contract
 from ._matmul import matmul as matmul
 from ._policy import PRESETS as PRESETS

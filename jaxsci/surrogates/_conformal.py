@@ -12,6 +12,7 @@ from jaxtyping import Array, ArrayLike, Float, PRNGKeyArray
 
 from jaxsci.errors import is_concrete, lookup, require_finite
 from jaxsci.gaussians import Gaussian
+from jaxsci.precision import largest
 
 from ._model_call import call_model
 
@@ -93,7 +94,8 @@ def conformal_factor(
     functions = len(mean)
     scores = _scores(mean, var, truth).reshape(functions, -1)
     if cover == "fields":
-        scores = jnp.max(scores, axis=1, keepdims=True)
+        # A field with NaN is infinitely far off.
+        scores = jnp.nan_to_num(largest(scores, 1), nan=jnp.inf, posinf=jnp.inf)[:, None]
     # A little less, so that 0.95 x 20 in binary is not 20 but 19.
     needed = math.ceil(level * (functions + 1) * scores.shape[1] * (1 - 1e-12))
     if needed > scores.size:

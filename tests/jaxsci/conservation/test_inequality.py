@@ -291,6 +291,21 @@ def test_what_cannot_be_is_said(case, dtype):
             project_inequality(Gaussian.dense(mean, cov), inequality, equality=equality)
 
 
+def test_one_bad_member_of_a_large_batch_is_not_certified():
+    """The maximum of a large array passes NaN over on a CPU; here a covariance is indefinite."""
+    mean, cov = problem(3, dtype=np.float32)
+    bad = jnp.eye(N).at[:2, :2].set(jnp.array([[1.0, 2.0], [2.0, 1.0]]))
+    means = jnp.tile(mean, (600, 1)).at[5].set(-1.0).at[6, 0].set(jnp.nan)
+    covs = jnp.tile(cov, (600, 1, 1)).at[5].set(bad)
+    updated, certificate = jax.jit(jax.vmap(lambda m, c: solve(m, c, Nonnegative(), None)))(
+        means, covs
+    )
+    failed = np.isnan(updated.mean).any(axis=1)
+    np.testing.assert_array_equal(np.flatnonzero(failed), [5, 6])
+    np.testing.assert_array_equal(certificate.result != INEQUALITY_RESULTS.successful, failed)
+    np.testing.assert_array_equal(certificate.violation, np.where(failed, np.nan, 0))
+
+
 def test_too_few_steps_are_reported(x64):
     mean, cov = problem(2)
     _, certificate = project_inequality_with_certificate(

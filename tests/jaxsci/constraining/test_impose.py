@@ -3,6 +3,7 @@
 import jax
 import jax.numpy as jnp
 import jax.test_util
+import lineax as lx
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -344,6 +345,17 @@ def test_nan_has_a_result():
     _, certificate = impose_with_certificate(
         prior, conservation=LinearConstraint(jnp.ones(2, prior.mean.dtype), 1.0)
     )
+    assert certificate.result == CONSTRAIN_RESULTS.non_finite
+
+
+def test_nan_in_many_variances_shows():
+    """The maximum of a large array passes NaN over on a CPU."""
+    n = 5000
+    variance = jnp.ones(n).at[n // 2].set(jnp.nan)
+    prior = Gaussian(jnp.ones(n), lx.DiagonalLinearOperator(variance))
+    conditions = BoundaryConditions("x", {"x": Dirichlet(0.0)})
+    _, certificate = impose_with_certificate(prior, boundary=conditions, shape=(n,))
+    assert np.isnan(certificate.moved)
     assert certificate.result == CONSTRAIN_RESULTS.non_finite
 
 

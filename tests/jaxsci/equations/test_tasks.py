@@ -78,6 +78,9 @@ def test_sizes_parameters_and_dtype_are_the_callers(x64):
     assert sample_tasks(PorousMedium, jax.random.key(0), 2).context_values.dtype == jnp.float64
 
 
+MANY = np.where(np.arange(5000) == 2500, np.nan, 0.5)
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "message"),
     [
@@ -85,6 +88,8 @@ def test_sizes_parameters_and_dtype_are_the_callers(x64):
         ((Stefan, 0), ValueError, r"`sample_tasks\(functions=...\)`: expected at least 1, got 0"),
         ((Stefan, 3, jnp.ones(2)), ValueError, r"expected a scalar or shape \(3,\), got"),
         ((Stefan, 3, 1.2), ValueError, r"`Stefan\(threshold=...\)`: expected a number between"),
+        # The extremes of many numbers would pass it over on a CPU.
+        ((Stefan, 5000, MANY), ValueError, r"got nan at index \(2500,\)"),
     ],
 )
 def test_bad_input_is_refused(arguments, error, message):

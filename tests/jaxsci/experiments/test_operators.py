@@ -29,6 +29,7 @@ from jaxsci.experiments import (
     score_predictions,
     train_operator,
 )
+from jaxsci.operators.boundary import BoundaryConditions, Dirichlet
 from jaxsci.operators.constrained import DEFAULT_RECIPE, RECIPES
 
 TINY = {"functions": 8, "epochs": 1, "batch_size": 4, "width": 4, "points": 32}
@@ -134,6 +135,16 @@ def test_scores_see_what_is_wrong_on_a_face(stokes):
     x, u = np.linspace(0.0, 1.0, 40), 2.5 * np.linspace(0.0, 1.0, 40) ** 2
     expected = 0.1 * np.linalg.norm(x) / np.linalg.norm(u)
     np.testing.assert_allclose(tilted["error"], expected, rtol=1e-4)
+
+
+def test_scores_see_nan_on_a_large_face():
+    """Of 20 functions at a time: the maximum of a large array passes NaN over on a CPU."""
+    conditions = BoundaryConditions(("x", "y"), {"x": Dirichlet(0.0)})
+    truth = jnp.ones((20, 1, 4, 300)).at[:, :, np.array([0, 3])].set(0.0)
+    batch = Sample(truth, truth, {}, truth[:, 0, 0, :1])
+    scores = score_predictions(truth.at[3, 0, 0, 7].set(jnp.nan), batch, conditions)
+    np.testing.assert_array_equal([scores["boundary"], scores["independent"]], np.nan)
+    assert scores["holds"] == pytest.approx(0.95)
 
 
 @pytest.mark.parametrize("size", [300.0])

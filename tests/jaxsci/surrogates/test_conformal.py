@@ -146,6 +146,15 @@ def test_gradient_and_keys(x64):
     np.testing.assert_array_equal(batch, 2.0)
 
 
+def test_a_field_with_nan_counts_as_infinitely_far_off():
+    """Under `jit`; the maximum of a large array passes NaN over on a CPU."""
+    truth = jnp.asarray(draw(np.random.default_rng(3), 30, 400), jnp.float32)
+    zero, one = jnp.zeros(truth.shape), jnp.ones(truth.shape)
+    fields = jax.jit(lambda t: conformal_factor(zero, one, t, level=0.9, cover="fields"))
+    bad = truth.at[0, 7].set(jnp.nan).at[1].set(jnp.nan)
+    assert float(fields(bad)) == float(fields(truth.at[:2].set(1e6)))
+
+
 def test_bad_input():
     ones = jnp.ones((30, 4))
     with pytest.raises(ValueError, match=r"level=.*0.95, not 95\), got 95"):
