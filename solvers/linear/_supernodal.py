@@ -1,12 +1,11 @@
 """Sparse Cholesky factorisation in pure JAX: dense fronts in batches, by the height of a tree."""
 
-from typing import Any
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import lineax as lx
 import numpy as np
+from jax.typing import DTypeLike
 from jaxtyping import Array, Bool, Float, Int
 
 from jaxsci.precision import all_finite
@@ -22,11 +21,9 @@ _WIDTH = 8
 class Fronts(eqx.Module):
     """The places of one band of fronts, see `Band`."""
 
-    width: int = eqx.field(static=True)
-    start: Int[Array, " S"]
+    panel: Int[Array, "S B cr c"]
+    update: Int[Array, "S B r r"]
     slot: Int[Array, " S"]
-    source: Int[Array, "S M"]
-    target: Int[Array, "S M"]
     below: Int[Array, "S B r"]
 
 
@@ -37,16 +34,23 @@ class SupernodalPlan(eqx.Module):
     """
 
     bands: tuple[Fronts, ...]
-    origin: Int[Array, " storage"]
+    diagonal: Int[Array, " N"]
+    lower: Int[Array, " E"]
     turned: Bool[Array, " E"]
     slots: Int[Array, " N"]
     variables: Int[Array, " slots"]
-    blocks: int = eqx.field(static=True)
+    storage: int = eqx.field(static=True)
 
     def factor(
-        self, H: BlockSymmetric, *, damping: Float[Array, ""] | float = 0.0
+        self,
+        H: BlockSymmetric,
+        *,
+        damping: Float[Array, ""] | float = 0.0,
+        stored: DTypeLike | None = None,
     ) -> "SupernodalFactor":
         """The numeric phase, in `jit`: `L L' = H + damping`, in the dtype of `H`.
+
+        **Arguments:** `stored`: the dtype to store the factor in, if another.
 
         **Raises:** `ValueError` if `H` does not have the size of the plan.
         """
@@ -59,31 +63,35 @@ class SupernodalPlan(eqx.Module):
         d, dtype = H.diagonal.shape[-1], H.diagonal.dtype
         H = H.shifted(damping)
         below = jnp.where(self.turned[:, None, None], H.lower.swapaxes(1, 2), H.lower)
-        padding = jnp.stack([jnp.zeros((d, d), dtype), jnp.eye(d, dtype=dtype)])
-        blocks = jnp.concatenate([H.diagonal, below, padding])[self.origin]
+        blocks = jnp.zeros((self.storage + 2, d, d), dtype)
+        blocks = blocks.at[self.storage + 1].set(jnp.eye(d, dtype=dtype))
+        blocks = blocks.at[self.diagonal].set(H.diagonal).at[self.lower].set(below)
         factors = []
         for band in self.bands:
-            blocks, factor = _eliminate(blocks, band)
+            blocks, factor = _eliminate(blocks, band, dtype if stored is None else stored)
             factors.append(factor)
-        positive = jnp.stack([all_finite(factor[0]) for factor in factors]).all()
+        positive = jnp.concatenate([sound for _, _, sound in factors]).all()
         finite = all_finite(H.diagonal) & all_finite(H.lower)
         result = DIRECT_RESULTS.where(
             positive, DIRECT_RESULTS.successful, DIRECT_RESULTS.not_positive_definite
         )
         result = DIRECT_RESULTS.where(finite, result, DIRECT_RESULTS.non_finite_input)
-        return SupernodalFactor(self, tuple(factors), result, d)
+        return SupernodalFactor(self, tuple(factor[:2] for factor in factors), result, d)
 
 
-def _eliminate(blocks: Array, band: Fronts) -> tuple[Array, tuple[Array, Array]]:
-    """A band of dense fronts: inverses of their corners, and the panels below them."""
-    (_, batch, r), c, d = band.below.shape, band.width, blocks.shape[-1]
-    rows = c + r
+def _eliminate(
+    blocks: Array, band: Fronts, stored: DTypeLike
+) -> tuple[Array, tuple[Array, Array, Array]]:
+    """A band of dense fronts: inverses of their corners, the panels below, whether all is finite.
 
-    def step(blocks: Array, places: tuple[Array, Array, Array]) -> tuple[Array, Any]:
-        start, source, target = places
-        dense = jax.lax.dynamic_slice_in_dim(blocks, start, batch * rows * c)
-        dense = dense.reshape(batch, rows, c, d, d).transpose(0, 1, 3, 2, 4)
-        dense = dense.reshape(batch, rows * d, c * d)
+    That is asked step by step, while the numbers are in the cache.
+    """
+    (_, batch, rows, c), d = band.panel.shape, blocks.shape[-1]
+    r = rows - c
+
+    def step(blocks: Array, places: tuple[Array, Array]):
+        columns, update = places
+        dense = blocks[columns].transpose(0, 1, 3, 2, 4).reshape(batch, rows * d, c * d)
         # Above the diagonal the corner is never filled: symmetrising would spoil it.
         corner = jax.lax.linalg.cholesky(dense[:, : c * d], symmetrize_input=False)
         inverse = _invert_lower(corner)
@@ -91,11 +99,12 @@ def _eliminate(blocks: Array, band: Fronts) -> tuple[Array, tuple[Array, Array]]
         if r:
             square = jnp.matmul(panel, panel.swapaxes(1, 2), precision="highest")
             square = square.reshape(batch, r, d, r, d).transpose(0, 1, 3, 2, 4)
-            square = square.reshape(batch * r * r, d, d)
-            blocks = blocks.at[target].add(-square[source], mode="promise_in_bounds")
-        return blocks, (inverse, panel)
+            # What is dropped, half of it above the diagonal, costs next to nothing.
+            blocks = blocks.at[update].add(-square, mode="drop")
+        inverse, panel = inverse.astype(stored), panel.astype(stored)
+        return blocks, (inverse, panel, all_finite(inverse) & all_finite(panel))
 
-    return jax.lax.scan(step, blocks, (band.start, band.source, band.target))
+    return jax.lax.scan(step, blocks, (band.panel, band.update))
 
 
 def _invert_lower(lower: Float[Array, "B n n"]) -> Float[Array, "B n n"]:
@@ -107,9 +116,10 @@ def _invert_lower(lower: Float[Array, "B n n"]) -> Float[Array, "B n n"]:
     batch, n = lower.shape[:2]
     w, dtype = _WIDTH, lower.dtype
     size = -(-n // w) * w
-    # With the identity, for whole blocks.
-    padded = jnp.pad(lower, ((0, 0), (0, size - n), (0, size - n)))
-    padded = padded + jnp.asarray(np.diag(np.arange(size) >= n), dtype)[None]
+    padded = lower
+    if size > n:  # with the identity, to whole blocks
+        padded = jnp.pad(lower, ((0, 0), (0, size - n), (0, size - n)))
+        padded = padded + jnp.asarray(np.diag(np.arange(size) >= n), dtype)[None]
     blocks = padded.reshape(batch, size // w, w, size // w, w)
     blocks = jnp.moveaxis(jnp.diagonal(blocks, axis1=1, axis2=3), -1, 1)
     eye = jnp.eye(w, dtype=dtype)[None, None]
@@ -213,14 +223,14 @@ def plan_supernodal(rows, cols, count: int, d: int, leaf: int | None) -> Superno
     symbolic = Symbolic(rows, cols, count, d, max(1, 24 // d) if leaf is None else leaf)
     return SupernodalPlan(
         tuple(
-            Fronts(width, *(jnp.asarray(a, jnp.int32) for a in places))
-            for width, *places in symbolic.bands
+            Fronts(*(jnp.asarray(places, jnp.int32) for places in band)) for band in symbolic.bands
         ),
-        jnp.asarray(symbolic.origin, jnp.int32),
+        jnp.asarray(symbolic.diagonal, jnp.int32),
+        jnp.asarray(symbolic.lower, jnp.int32),
         jnp.asarray(symbolic.turned),
         jnp.asarray(symbolic.slots, jnp.int32),
         jnp.asarray(symbolic.variables, jnp.int32),
-        symbolic.blocks,
+        symbolic.storage,
     )
 
 

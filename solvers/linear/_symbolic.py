@@ -16,20 +16,18 @@ _STEP_WORK = 10_000_000
 class Band(NamedTuple):
     """Fronts of like size: `S` steps of `B` fronts each, padded to `c` columns and `r` rows below.
 
-    The fronts of one step are independent. Their blocks lie together in the storage, as an array
-    (B, c + r, c), and their columns among the slots, as (B, c): both are read as slices.
+    The fronts of one step are independent.
 
-    - `start` (S,), `slot` (S,): where those of a step begin.
-    - `source` (S, M), `target` (S, M): which products of blocks below, of the (B, r, r) of a step,
-        are subtracted from which blocks of the storage; the last if from none.
+    - `panel` (S, B, c + r, c): where in the storage the blocks of a front's columns are.
+    - `update` (S, B, r, r): where the products of its blocks below go; beyond the storage if
+        nowhere.
+    - `slot` (S,): where the slots of its columns begin, which lie together, as (B, c).
     - `below` (S, B, r): the slots of the rows below; the last where there is none.
     """
 
-    width: int
-    start: Any
+    panel: Any
+    update: Any
     slot: Any
-    source: Any
-    target: Any
     below: Any
 
 
@@ -45,13 +43,12 @@ class _Layout(NamedTuple):
 class Symbolic:
     """The structure of a factor: its fronts in bands, from the leaves of the tree to its root.
 
-    Storage is an array of blocks, front after front in the order in which they are eliminated, with
-    the padding in place; each variable has a slot, in the same order. One more of both is for what
-    belongs nowhere.
+    Storage is an array of blocks, each front's columns one after the other, and then two blocks
+    more: zero, and the identity, which pad. Each variable has a slot, in the order in which they
+    are eliminated; the last slot is no variable's.
 
-    - `blocks`: how many the factor has, without padding.
-    - `origin` (storage,): what each block is at first: a diagonal block of the matrix, one below,
-        numbered after those, then zero and the identity.
+    - `storage`: how many blocks, without those two.
+    - `diagonal` (N,), `lower` (E,): where those of the matrix are in it.
     - `slots` (N,): of each variable; `variables` (slots,): of each slot, `N` if none.
     """
 
@@ -63,37 +60,24 @@ class Symbolic:
         fronts = _fronts(parts, rows, cols, front_of, order, count)
         widths = np.array([len(part.members) for part in parts])
         heights = np.array([len(front) for front in fronts])
-        self.blocks = int(np.sum(widths * heights))
+        self._offset = np.concatenate([[0], np.cumsum(widths * heights)])
+        self.storage = int(self._offset[-1])
         self._front_of, self._order, self._fronts, self._widths = front_of, order, fronts, widths
         layouts = self._schedule(parts, d)
-        # Where the blocks of each front begin, and how many to a row; the place in its row of each
-        # variable.
-        self._offset, self._stride = np.zeros((2, len(parts)), np.int64)
         self._local, self.slots = np.zeros((2, count), np.int64)
-        pads, storage, slots = [], 0, 0
-        for steps, size, c, r in layouts:
-            for k, group in enumerate(steps):
-                for b in range(size):
-                    at, slot = storage + (k * size + b) * (c + r) * c, slots + (k * size + b) * c
-                    width = 0
-                    if b < len(group):
-                        f, width = group[b], int(widths[group[b]])
-                        self._offset[f], self._stride[f] = at, c
-                        self._local[fronts[f][:width]] = np.arange(width)
-                        self.slots[fronts[f][:width]] = slot + np.arange(width)
-                    pads.append(at + np.arange(width, c) * (c + 1))
-            storage += len(steps) * size * (c + r) * c
-            slots += len(steps) * size * c
-        self.variables = np.full(slots + 1, count)
-        self.variables[self.slots] = np.arange(count)
-        zero, one = count + len(rows), count + len(rows) + 1
-        self.origin = np.full(storage + 1, zero)
-        self.origin[np.concatenate(pads)] = one
-        numbers = np.arange(count)
-        self.origin[self._place(numbers, numbers)] = numbers
-        late = order[rows] > order[cols]
-        lower = self._place(np.where(late, rows, cols), np.where(late, cols, rows))
-        self.origin[lower] = count + np.arange(len(rows))
+        slot = 0
+        for steps, size, c, _ in layouts:
+            for group in steps:
+                for k, f in enumerate(group):
+                    members = parts[f].members
+                    self._local[members] = np.arange(len(members))
+                    self.slots[members] = slot + k * c + np.arange(len(members))
+                slot += size * c
+        self.variables = np.full(slot + 1, count)
+        numbers, late = np.arange(count), order[rows] > order[cols]
+        self.variables[self.slots] = numbers
+        self.diagonal = self._place(numbers, numbers)
+        self.lower = self._place(np.where(late, rows, cols), np.where(late, cols, rows))
         self.turned = ~late
         self.bands = [self._band(layout) for layout in layouts]
 
@@ -111,9 +95,7 @@ class Symbolic:
     def _place_in(self, f: int, row, col) -> np.ndarray:
         front = self._fronts[f]
         at = np.searchsorted(self._order[front], self._order[row])
-        # Rows below come after the padding of the columns.
-        at += np.where(at < self._widths[f], 0, self._stride[f] - self._widths[f])
-        return self._offset[f] + at * self._stride[f] + self._local[col]
+        return self._offset[f] + at * self._widths[f] + self._local[col]
 
     def _schedule(self, parts: list[Part], d: int) -> list[_Layout]:
         widths = self._widths
@@ -142,23 +124,24 @@ class Symbolic:
 
     def _band(self, layout: _Layout) -> Band:
         steps, size, c, r = layout
-        groups = [self._group(group, size, r) for group in steps]
-        first = [group[0] for group in steps]
-        most = max(len(source) for source, _, _ in groups)
-        source = np.zeros((len(steps), most), np.int32)
-        target = np.full((len(steps), most), len(self.origin) - 1, np.int32)
-        for k, (some, where, _) in enumerate(groups):
-            source[k, : len(some)], target[k, : len(some)] = some, where
-        start = self._offset[first]
-        slot = self.slots[[self._fronts[f][0] for f in first]]
-        return Band(c, start, slot, source, target, np.stack([below for _, _, below in groups]))
+        places = zip(*(self._group(group, size, c, r) for group in steps), strict=True)
+        panel, update, below = (np.stack(arrays) for arrays in places)
+        slot = self.slots[[self._fronts[group[0]][0] for group in steps]]
+        return Band(panel, update, slot, below)
 
-    def _group(self, group, size: int, r: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """`source`, `target` and `below` of one step."""
-        target = np.full((size, r, r), -1)
+    def _group(self, group, size: int, c: int, r: int) -> tuple[np.ndarray, ...]:
+        """`panel`, `update` and `below` of one step."""
+        zero, one, nowhere = self.storage, self.storage + 1, self.storage + 2
+        panel = np.full((size, c + r, c), zero, np.int32)
+        panel[:, np.arange(c), np.arange(c)] = one
+        update = np.full((size, r, r), nowhere, np.int32)
         below = np.full((size, r), len(self.variables) - 1)
         for k, f in enumerate(group):
-            rest = self._fronts[f][self._widths[f] :]
+            front, width = self._fronts[f], int(self._widths[f])
+            rest = front[width:]
+            place = self._offset[f] + np.arange(len(front) * width).reshape(-1, width)
+            panel[k, :width, :width] = place[:width]
+            panel[k, c : c + len(rest), :width] = place[width:]
             below[k, : len(rest)] = self.slots[rest]
             # Fronts are numbered from the root, so that what is eliminated later comes first.
             owners = -self._front_of[rest]
@@ -168,10 +151,10 @@ class Symbolic:
                 row = np.repeat(rest[first:], last - first)
                 col = np.tile(rest[first:last], len(rest) - first)
                 place = self._place_in(owner, row, col).reshape(-1, last - first)
-                target[k, first : len(rest), first:last] = place
+                update[k, first : len(rest), first:last] = place
         # Above the diagonal nothing is read.
-        source = np.flatnonzero((target >= 0) & np.tril(np.ones((r, r), bool)))
-        return source, target.ravel()[source], below
+        lower = np.tril(np.ones((r, r), bool))
+        return panel, np.where(lower[None], update, nowhere), below
 
 
 def _chunks(parts: list[Part], width: int) -> list[Part]:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from jaxsci.precision import Policy, all_finite
+from jaxsci.precision import Policy
 from jaxsci.solvers.linear import DIRECT_RESULTS, SupernodalFactor, SupernodalPlan, plan_supernodal
 from jaxsci.solvers.sparse import BlockSymmetric
 
@@ -84,7 +84,7 @@ class CompletePlan(eqx.Module):
     @property
     def blocks(self) -> int:
         """How many blocks the factor has: against those of `H`, what fill costs."""
-        return self.symbolic.blocks
+        return self.symbolic.storage
 
     def factor(
         self,
@@ -165,10 +165,8 @@ def _shifted(
         tried, shift = state[0], state[1]
         # Only the numbers are read: where they belong is in the plan.
         H = BlockSymmetric(diagonal + shift * identity * diagonal, lower, places, places)
-        factor = plan.factor(H)
-        fronts = jax.tree.map(lambda x: x.astype(stored), factor.factors)
-        fits = jnp.stack([all_finite(x) for x in jax.tree.leaves(fronts)]).all()
-        ok = fits & (factor.result == DIRECT_RESULTS.successful)
+        factor = plan.factor(H, stored=stored)
+        fronts, ok = factor.factors, factor.result == DIRECT_RESULTS.successful
         further = jnp.where(shift > 0, shift * _SHIFT_GROWTH, first)
         return tried + 1, jnp.where(ok, shift, further), ok, fronts
 
