@@ -269,7 +269,8 @@ def test_derivatives_of_a_minimum(x64):
 
     def moved(measurement, preconditioner):
         changed = eqx.tree_at(lambda p: p.factors[0].measurement, problem, measurement)
-        found = minimise(changed, values, preconditioner=preconditioner)
+        # Far enough that both are at the same point: derivatives differ as the points do.
+        found = minimise(changed, values, preconditioner=preconditioner, rtol=1e-15)
         return jnp.sum(jnp.sin(found.values["poses"]))
 
     at = problem.factors[0].measurement
