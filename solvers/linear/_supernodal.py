@@ -50,11 +50,12 @@ class SupernodalPlan(eqx.Module):
     ) -> "SupernodalFactor":
         """The numeric phase, in `jit`: `L L' = H + damping`, in the dtype of `H`.
 
-        **Arguments:** `stored`: the dtype to store the factor in, if another.
+        **Arguments:** `stored`: the dtype to store the factor in, if another; a number too large
+        for it counts as a lost pivot.
 
         **Raises:** `ValueError` if `H` does not have the size of the plan.
         """
-        count, lower = len(self.slots), len(self.turned)
+        count, lower = len(self.diagonal), len(self.lower)
         if H.diagonal.shape[0] != count or len(H.lower) != lower:
             raise ValueError(
                 f"`factor(H=...)`: expected {count} diagonal blocks and {lower} below, as in the "

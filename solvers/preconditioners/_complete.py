@@ -100,7 +100,7 @@ class CompletePlan(eqx.Module):
 
         **Raises:** `ValueError` if `H` does not have the sizes of the plan.
         """
-        check_matrix("CompletePlan", H, self.count, self.dim, len(self.symbolic.turned))
+        check_matrix("CompletePlan", H, self.count, self.dim, len(self.symbolic.lower))
         _, wide, stored = dtypes(policy, H.diagonal.dtype)
         compute = jnp.dtype("float64" if stored == "float64" else "float32")
         diagonal = regular_diagonal(H.diagonal.astype(compute), damping)
