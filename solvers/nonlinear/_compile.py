@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 import equinox as eqx
 import jax
@@ -17,22 +17,41 @@ T = TypeVar("T")
 _QUICK = {"xla_cpu_use_fusion_emitters": False}
 
 
-def compiled(function: Callable[P, T]) -> Callable[P, T]:
+class compiled(Generic[P, T]):
     """`equinox.filter_jit`, by the quicker compiler if that is there to be had.
 
     JAX takes options of its compiler only where nothing is being traced: in `jit`, `grad` and
     `vmap` the function becomes a part of what these compile, as usual.
     """
-    usual, with_options = eqx.filter_jit(function), cast(Any, eqx.filter_jit)
-    quick = functools.cache(lambda: with_options(function, compiler_options=_QUICK))
 
-    @functools.wraps(function)
-    def call(*args: P.args, **kwargs: P.kwargs) -> T:
+    def __init__(self, function: Callable[P, T]):
+        with_options = cast(Any, eqx.filter_jit)
+        self._usual = eqx.filter_jit(function)
+        self._quick = functools.cache(lambda: with_options(function, compiler_options=_QUICK))
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> T:
+        return self._chosen(*args, **kwargs)
+
+    def lower(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+        """The traced program: its `compile()` is what the next call would wait for."""
+        return self._chosen.lower(*args, **kwargs)
+
+    @property
+    def _chosen(self) -> Any:
         outside = get_opaque_trace_state() == _no_trace()
-        chosen = quick() if outside and _offered(jax.default_backend()) else usual
-        return chosen(*args, **kwargs)
+        return self._quick() if outside and _offered(jax.default_backend()) else self._usual
 
-    return call
+
+def compile_together(*calls: tuple[Any, ...]) -> None:
+    """Compiles what calls of `compiled` functions, `(function, *args)`, need, at the same time.
+
+    Threads have settings of JAX of their own (e.g. `with jax.enable_x64():`). So all is traced in
+    this thread, and only XLA works in others.
+    """
+    with ThreadPoolExecutor(len(calls)) as pool:
+        compiling = [pool.submit(f.lower(*args).compile) for f, *args in calls]
+    for one in compiling:
+        one.result()
 
 
 @functools.cache

@@ -96,13 +96,16 @@ def run(prepared: Prepared) -> Solution:
 
 
 def advance(state: State, prepared: Prepared) -> State:
-    """One iteration: judges the point that the last step led to, and makes the next step."""
-    settings = prepared.settings
-    evaluate = _Evaluate(prepared.problem, settings, prepared.preconditioner)
-    state = _judge(state, evaluate(state.trial), prepared.method, prepared.rtol)
+    """One iteration."""
+    state = judge(state, prepared)
     # At the end there is nothing more to solve.
-    last = state.done | (state.evaluations > settings.max_steps)
-    return jax.lax.cond(last, lambda s: s, lambda s: _solve(s, evaluate, prepared), state)
+    last = ended(state, prepared)
+    return jax.lax.cond(last, lambda s: s, lambda s: solve(s, prepared), state)
+
+
+def ended(state: State, prepared: Prepared) -> Array:
+    """Whether the point that was judged last is the last one."""
+    return state.done | (state.evaluations > prepared.settings.max_steps)
 
 
 def conclusion(last: State) -> Solution:
@@ -127,6 +130,10 @@ class _Evaluate(eqx.Module):
     problem: Problem
     settings: Settings
     preconditioner: Preconditioner | None
+
+    @classmethod
+    def of(cls, prepared: Prepared) -> "_Evaluate":
+        return cls(prepared.problem, prepared.settings, prepared.preconditioner)
 
     @property
     def held(self) -> tuple[Array | None, ...]:
@@ -181,7 +188,7 @@ class _Evaluate(eqx.Module):
 def initial(prepared: Prepared) -> State:
     """Before the first iteration: nothing is evaluated yet."""
     settings, x0 = prepared.settings, prepared.values
-    evaluate = _Evaluate(prepared.problem, settings, prepared.preconditioner)
+    evaluate = _Evaluate.of(prepared)
     values = {name: x.astype(settings.update) for name, x in x0.items()}
     low = None
     if settings.paired:
@@ -190,7 +197,7 @@ def initial(prepared: Prepared) -> State:
         values = {name: pair[0] for name, pair in pairs.items()}
         low = {name: pair[1] for name, pair in pairs.items()}
     start = _Point(values, low)
-    # Zeros of the right shapes: the start is evaluated in the loop, so that it is traced once.
+    # Zeros of the right shapes: the start is evaluated in the loop.
     at = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(evaluate, start))
     cost_dtype = at.terms.dtype
     stale = None
@@ -230,9 +237,10 @@ def initial(prepared: Prepared) -> State:
     )
 
 
-def _judge(state: State, at: Linearisation, method: AbstractMethod, rtol: Array) -> State:
-    """Takes or leaves the point that the last step led to."""
-    R = MINIMISE_RESULTS
+def judge(state: State, prepared: Prepared) -> State:
+    """The first half of an iteration: takes or leaves the point that the last step led to."""
+    R, method = MINIMISE_RESULTS, prepared.method
+    at = _Evaluate.of(prepared)(state.trial)
     dtype = state.cost.dtype
     eps = jnp.finfo(dtype).eps
     first = state.evaluations == 0
@@ -241,7 +249,7 @@ def _judge(state: State, at: Linearisation, method: AbstractMethod, rtol: Array)
     # Term by term: the difference of two sums would be rounding once the cost hardly changes.
     gain = jnp.sum(state.at.terms - at.terms)
     # What a step seems to gain where residuals are a few thousand times their own rounding.
-    tolerance = jnp.maximum(rtol.astype(dtype), (4096 * eps) ** 2) * state.cost
+    tolerance = jnp.maximum(prepared.rtol.astype(dtype), (4096 * eps) ** 2) * state.cost
     tolerance = tolerance + eps * eps * state.start_cost
     sound = state.step.result == R.successful
     # No step at all: a factorisation that failed. More damping may mend it.
@@ -290,8 +298,9 @@ def _judge(state: State, at: Linearisation, method: AbstractMethod, rtol: Array)
     )
 
 
-def _solve(state: State, evaluate: _Evaluate, prepared: Prepared) -> State:
-    """The next step from the point that was accepted last."""
+def solve(state: State, prepared: Prepared) -> State:
+    """The second half: the next step, from the point that was accepted last."""
+    evaluate = _Evaluate.of(prepared)
     policy, method = prepared.settings.policy, prepared.method
     jacobian = state.at.jacobian
     residual = state.at.residual.astype(jacobian.dtype)
@@ -299,7 +308,7 @@ def _solve(state: State, evaluate: _Evaluate, prepared: Prepared) -> State:
     scaled = jacobian.scale_columns(scales)
     damping = method.damping(state.method).astype(jacobian.dtype)
 
-    def solve() -> tuple[Step, Stale | None]:
+    def anew() -> tuple[Step, Stale | None]:
         stale = evaluate.factor(state, damping, scales)
         inverse = None if stale is None else stale.factor
         step = prepared.linear.solve(scaled, residual, damping, policy, method.stopping, inverse)
@@ -313,10 +322,10 @@ def _solve(state: State, evaluate: _Evaluate, prepared: Prepared) -> State:
         # After a rejection the system is the same: only the region in which to step is not.
         none = jnp.zeros((), jnp.int32)
         step, stale = jax.lax.cond(
-            h.accepted[k] == 1, solve, lambda: (state.step._replace(steps=none), state.stale)
+            h.accepted[k] == 1, anew, lambda: (state.step._replace(steps=none), state.stale)
         )
     else:
-        step, stale = solve()
+        step, stale = anew()
     gradient = scaled.transpose_mv(residual)
 
     def model(y: Array) -> Array:

@@ -5,10 +5,9 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
-import jax.numpy as jnp
 
-from ._compile import compiled
-from ._loop import Prepared, State, advance, conclusion, initial
+from ._compile import compile_together, compiled
+from ._loop import Prepared, conclusion, ended, initial, judge, solve
 from ._results import Solution
 
 
@@ -34,12 +33,13 @@ class Iteration(NamedTuple):
 def stepped(prepared: Prepared, report: Callable[[Iteration], None]) -> Solution:
     """`run`, with a report after each iteration; not to be compiled."""
     state = _begin(prepared)
-    # A loop that has ended evaluates once and solves nothing: it compiles, at next to no cost.
-    ended = state._replace(evaluations=jnp.full((), prepared.settings.max_steps + 1, jnp.int32))
-    jax.block_until_ready(_advance(ended, prepared))
-    began = time.perf_counter()
-    while not state.done and state.evaluations <= prepared.settings.max_steps:
-        state = _advance(state, prepared)
+    # What takes longer comes first: meanwhile the other is traced.
+    compile_together((_solve, state, prepared), (_judge, state, prepared))
+    began, last = time.perf_counter(), False
+    while not last:
+        state = _judge(state, prepared)
+        last = bool(ended(state, prepared))
+        state = state if last else _solve(state, prepared)
         # Indexed by numpy: by jax, each index would be a program of its own to compile.
         k, history = int(state.evaluations) - 1, jax.device_get(state.history)
         report(
@@ -55,16 +55,4 @@ def stepped(prepared: Prepared, report: Callable[[Iteration], None]) -> Solution
     return _end(state)
 
 
-@compiled
-def _begin(prepared: Prepared) -> State:
-    return initial(prepared)
-
-
-@compiled
-def _advance(state: State, prepared: Prepared) -> State:
-    return advance(state, prepared)
-
-
-@compiled
-def _end(state: State) -> Solution:
-    return conclusion(state)
+_begin, _judge, _solve, _end = (compiled(f) for f in (initial, judge, solve, conclusion))

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import pytest
 
 from jaxsci.solvers.nonlinear import _compile
-from jaxsci.solvers.nonlinear._compile import compiled
+from jaxsci.solvers.nonlinear._compile import compile_together, compiled
 
 
 @compiled
@@ -51,6 +51,26 @@ def test_options_are_given_outside_of_transformations_only(taken):
     with ThreadPoolExecutor(1) as pool:
         pool.submit(square, jnp.ones(())).result()
     assert len(taken) == 2
+
+
+def test_what_was_compiled_together_is_not_compiled_again(caplog):
+    first, second = compiled(lambda x: jnp.sin(x) + 1), compiled(lambda x, times: times * x)
+    x = jnp.arange(3.0)
+    compile_together((first, x), (second, x, 2))
+    with jax.log_compiles():
+        values = first(x), second(x, 2)
+        assert "XLA compilation of jit(<lambda>)" not in caplog.text
+        second(x, 3)
+        assert "XLA compilation of jit(<lambda>)" in caplog.text
+    assert jnp.allclose(values[0], jnp.sin(x) + 1) and jnp.array_equal(values[1], 2 * x)
+
+
+def test_what_does_not_compile_is_said():
+    def fails(x):
+        raise ArithmeticError("in the trace")
+
+    with pytest.raises(ArithmeticError, match="in the trace"):
+        compile_together((compiled(lambda x: x), jnp.ones(())), (compiled(fails), jnp.ones(())))
 
 
 def test_what_a_compiler_does_not_know_is_not_asked_of_it(monkeypatch):
