@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import lineax as lx
 import numpy as np
 from jax.typing import DTypeLike
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, UInt
 
 from jaxsci.precision import all_finite
 from jaxsci.solvers.sparse import BlockSymmetric, register_positive
@@ -19,12 +19,20 @@ _WIDTH = 8
 
 
 class Fronts(eqx.Module):
-    """The places of one band of fronts, see `Band`."""
+    """The places of one band of fronts, see `Band`.
 
-    panel: Int[Array, "S B cr c"]
-    update: Int[Array, "S B r r"]
-    slot: Int[Array, " S"]
-    below: Int[Array, "S B r"]
+    All places are unsigned: those that may be negative take operations of their own to compile.
+    """
+
+    panel: UInt[Array, "S B cr c"]
+    update: UInt[Array, "S B r r"]
+    slot: UInt[Array, " S"]
+    below: UInt[Array, "S B r"]
+
+    def shapes(self, d: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Of the inverses of the corners, and of the panels below, for blocks of size `d`."""
+        S, B, rows, c = self.panel.shape
+        return (S, B, c * d, c * d), (S, B, (rows - c) * d, c * d)
 
 
 class SupernodalPlan(eqx.Module):
@@ -34,11 +42,11 @@ class SupernodalPlan(eqx.Module):
     """
 
     bands: tuple[Fronts, ...]
-    diagonal: Int[Array, " N"]
-    lower: Int[Array, " E"]
+    diagonal: UInt[Array, " N"]
+    lower: UInt[Array, " E"]
     turned: Bool[Array, " E"]
-    slots: Int[Array, " N"]
-    variables: Int[Array, " slots"]
+    slots: UInt[Array, " N"]
+    variables: UInt[Array, " slots"]
     storage: int = eqx.field(static=True)
 
     def factor(
@@ -227,13 +235,13 @@ def plan_supernodal(rows, cols, count: int, d: int, leaf: int | None) -> Superno
     symbolic = Symbolic(rows, cols, count, d, max(1, 24 // d) if leaf is None else leaf)
     return SupernodalPlan(
         tuple(
-            Fronts(*(jnp.asarray(places, jnp.int32) for places in band)) for band in symbolic.bands
+            Fronts(*(jnp.asarray(places, jnp.uint32) for places in band)) for band in symbolic.bands
         ),
-        jnp.asarray(symbolic.diagonal, jnp.int32),
-        jnp.asarray(symbolic.lower, jnp.int32),
+        jnp.asarray(symbolic.diagonal, jnp.uint32),
+        jnp.asarray(symbolic.lower, jnp.uint32),
         jnp.asarray(symbolic.turned),
-        jnp.asarray(symbolic.slots, jnp.int32),
-        jnp.asarray(symbolic.variables, jnp.int32),
+        jnp.asarray(symbolic.slots, jnp.uint32),
+        jnp.asarray(symbolic.variables, jnp.uint32),
         symbolic.storage,
     )
 

@@ -63,12 +63,19 @@ class _Point(NamedTuple):
     low: Values | None
 
 
+class _Here(NamedTuple):
+    """A linearisation, and what scales its columns ([`jaxsci.solvers.sparse.block_scaling`][])."""
+
+    at: Linearisation
+    scales: tuple[Array, ...]
+
+
 class State(NamedTuple):
     """Of the loop, between two iterations."""
 
     point: _Point
     trial: _Point
-    at: Linearisation
+    here: _Here
     cost: Array
     start_cost: Array
     predicted: Array
@@ -100,7 +107,9 @@ def advance(state: State, prepared: Prepared) -> State:
     state = judge(state, prepared)
     # At the end there is nothing more to solve.
     last = ended(state, prepared)
-    return jax.lax.cond(last, lambda s: s, lambda s: solve(s, prepared), state)
+    return jax.lax.cond(
+        last, lambda s: s, lambda s: solve(precondition(s, prepared), prepared), state
+    )
 
 
 def ended(state: State, prepared: Prepared) -> Array:
@@ -140,7 +149,9 @@ class _Evaluate(eqx.Module):
         """For each variable group, which are fixed."""
         return tuple(self.problem.fixed.get(name) for name in self.problem.variables)
 
-    def __call__(self, point: _Point) -> Linearisation:
+    # Traced for its shapes before it is for its values: compiled by itself, that is done once.
+    @eqx.filter_jit
+    def __call__(self, point: _Point) -> _Here:
         policy = self.settings.policy
         dtype = policy.dtype("residual")
         values, low = point
@@ -149,28 +160,30 @@ class _Evaluate(eqx.Module):
             values = {name: pair[0] for name, pair in pairs.items()}
             low = {name: pair[1] for name, pair in pairs.items()}
         at = linearise_at(self.problem, values, low, dtype)
-        return at._replace(jacobian=at.jacobian.astype(policy.dtype("gradient")))
+        at = at._replace(jacobian=at.jacobian.astype(policy.dtype("gradient")))
+        return _Here(at, block_scaling(at.jacobian, self.held))
 
-    def factor(self, state: "State", damping: Array, scales: tuple[Array, ...]) -> Stale | None:
+    def refreshed(self, state: "State", old: Stale, refresh: Array, damping: Array) -> Stale:
         """The preconditioner, factored again if it has to be."""
-        settings, made = self.settings, self.preconditioner
-        if made is None or state.stale is None:
-            return None
-        old = state.stale
+        settings = self.settings
 
         def again() -> Stale:
-            jacobian = state.at.jacobian
+            jacobian = state.here.at.jacobian
             if settings.refresh != "always" and knows_zero(self.problem):
                 zero = jacobian_at_zero(self.problem, state.point.values, jacobian.dtype)
                 jacobian = jax.tree.map(lambda a, b: jnp.where(old.made, a, b), jacobian, zero)
-            here = scales if settings.refresh == "always" else None
-            values, policy = state.point.values, settings.policy
-            factor = made.factor(self.problem, values, jacobian, damping, policy, here)
+            factor = self.factor(state.point.values, jacobian, damping, state.here.scales)
             none = jnp.full((), -1, jnp.int32)
             return Stale(factor, none, none, state.cost, jnp.asarray(True))
 
-        refresh = needs_refresh(old, state.cost, settings.refresh)
         return jax.lax.cond(refresh, again, lambda: old)
+
+    def factor(
+        self, values: Values, jacobian: BlockJacobian, damping: Array, scales: tuple[Array, ...]
+    ) -> Any:
+        made, settings = self.preconditioner, self.settings
+        here = scales if settings.refresh == "always" else None
+        return _factor(made, self.problem, values, jacobian, damping, settings.policy, here)
 
     def move(self, point: _Point, delta: Array, jacobian: BlockJacobian) -> _Point:
         parts = jacobian.split_columns(delta.astype(self.settings.update))
@@ -183,6 +196,10 @@ class _Evaluate(eqx.Module):
             return _Point({name: retract(m, values[name], d) for name, m, d in steps}, None)
         pairs = {name: retract_pair(m, values[name], low[name], d) for name, m, d in steps}
         return _Point({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
+
+
+# As the linearisation.
+_factor = eqx.filter_jit(Preconditioner.factor)
 
 
 def initial(prepared: Prepared) -> State:
@@ -198,18 +215,15 @@ def initial(prepared: Prepared) -> State:
         low = {name: pair[1] for name, pair in pairs.items()}
     start = _Point(values, low)
     # Zeros of the right shapes: the start is evaluated in the loop.
-    at = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), eqx.filter_eval_shape(evaluate, start))
-    cost_dtype = at.terms.dtype
+    shape = eqx.filter_eval_shape(evaluate, start)
+    here = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
+    at, cost_dtype = here.at, here.at.terms.dtype
     stale = None
     if evaluate.preconditioner is not None:
         # The same for the preconditioner.
+        damping = jnp.zeros((), at.jacobian.dtype)
         shape = eqx.filter_eval_shape(
-            evaluate.preconditioner.factor,
-            prepared.problem,
-            start.values,
-            at.jacobian,
-            jnp.zeros((), at.jacobian.dtype),
-            settings.policy,
+            evaluate.factor, start.values, at.jacobian, damping, here.scales
         )
         factor = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shape)
         none = jnp.full((), -1, jnp.int32)
@@ -220,7 +234,7 @@ def initial(prepared: Prepared) -> State:
     return State(
         point=start,
         trial=start,
-        at=at,
+        here=here,
         cost=inf,
         start_cost=inf,
         predicted=inf,
@@ -238,16 +252,17 @@ def initial(prepared: Prepared) -> State:
 
 
 def judge(state: State, prepared: Prepared) -> State:
-    """The first half of an iteration: takes or leaves the point that the last step led to."""
+    """First in an iteration: takes or leaves the point that the last step led to."""
     R, method = MINIMISE_RESULTS, prepared.method
-    at = _Evaluate.of(prepared)(state.trial)
+    here = _Evaluate.of(prepared)(state.trial)
+    at = here.at
     dtype = state.cost.dtype
     eps = jnp.finfo(dtype).eps
     first = state.evaluations == 0
     cost = jnp.sum(at.terms)
     finite = jnp.isfinite(cost)
     # Term by term: the difference of two sums would be rounding once the cost hardly changes.
-    gain = jnp.sum(state.at.terms - at.terms)
+    gain = jnp.sum(state.here.at.terms - at.terms)
     # What a step seems to gain where residuals are a few thousand times their own rounding.
     tolerance = jnp.maximum(prepared.rtol.astype(dtype), (4096 * eps) ** 2) * state.cost
     tolerance = tolerance + eps * eps * state.start_cost
@@ -287,7 +302,7 @@ def judge(state: State, prepared: Prepared) -> State:
     )
     return state._replace(
         point=pick(state.trial, state.point),
-        at=pick(at, state.at),
+        here=pick(here, state.here),
         cost=taken,
         start_cost=jnp.where(first, cost, state.start_cost),
         method=next_method,
@@ -298,18 +313,39 @@ def judge(state: State, prepared: Prepared) -> State:
     )
 
 
+def precondition(state: State, prepared: Prepared) -> State:
+    """Second: the preconditioner of the point that was accepted last, if it has to be another."""
+    if state.stale is None:
+        return state
+    refresh = needs_refresh(state.stale, state.cost, prepared.settings.refresh)
+    if prepared.method.reuses:
+        refresh = refresh & _moved(state)
+    damping = _damping(state, prepared)
+    return state._replace(
+        stale=_Evaluate.of(prepared).refreshed(state, state.stale, refresh, damping)
+    )
+
+
+def _moved(state: State) -> Array:
+    """Whether the point judged last was taken."""
+    return state.history.accepted[state.evaluations - 1] == 1
+
+
+def _damping(state: State, prepared: Prepared) -> Array:
+    return prepared.method.damping(state.method).astype(state.here.at.jacobian.dtype)
+
+
 def solve(state: State, prepared: Prepared) -> State:
-    """The second half: the next step, from the point that was accepted last."""
-    evaluate = _Evaluate.of(prepared)
+    """Third: the next step, from the point that was accepted last."""
     policy, method = prepared.settings.policy, prepared.method
-    jacobian = state.at.jacobian
-    residual = state.at.residual.astype(jacobian.dtype)
-    scales = block_scaling(jacobian, evaluate.held)
+    at, scales = state.here
+    jacobian = at.jacobian
+    residual = at.residual.astype(jacobian.dtype)
     scaled = jacobian.scale_columns(scales)
-    damping = method.damping(state.method).astype(jacobian.dtype)
+    damping = _damping(state, prepared)
 
     def anew() -> tuple[Step, Stale | None]:
-        stale = evaluate.factor(state, damping, scales)
+        stale = state.stale
         inverse = None if stale is None else stale.factor
         step = prepared.linear.solve(scaled, residual, damping, policy, method.stopping, inverse)
         if stale is not None:
@@ -322,7 +358,7 @@ def solve(state: State, prepared: Prepared) -> State:
         # After a rejection the system is the same: only the region in which to step is not.
         none = jnp.zeros((), jnp.int32)
         step, stale = jax.lax.cond(
-            h.accepted[k] == 1, anew, lambda: (state.step._replace(steps=none), state.stale)
+            _moved(state), anew, lambda: (state.step._replace(steps=none), state.stale)
         )
     else:
         step, stale = anew()
@@ -342,7 +378,7 @@ def solve(state: State, prepared: Prepared) -> State:
     delta = BlockDiagonal(scales).mv(y)
     history = eqx.tree_at(lambda h: h.linear_steps, h, h.linear_steps.at[k].set(step.steps))
     return state._replace(
-        trial=evaluate.move(state.point, delta, jacobian),
+        trial=_Evaluate.of(prepared).move(state.point, delta, jacobian),
         predicted=predicted.astype(state.cost.dtype),
         decrement=decrement.astype(state.cost.dtype),
         length=jnp.sqrt(jnp.vdot(y, y)).astype(state.cost.dtype),

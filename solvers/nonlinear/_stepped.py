@@ -7,7 +7,7 @@ from typing import NamedTuple
 import jax
 
 from ._compile import compile_together, compiled
-from ._loop import Prepared, conclusion, ended, initial, judge, solve
+from ._loop import Prepared, conclusion, ended, initial, judge, precondition, solve
 from ._results import Solution
 
 
@@ -33,13 +33,15 @@ class Iteration(NamedTuple):
 def stepped(prepared: Prepared, report: Callable[[Iteration], None]) -> Solution:
     """`run`, with a report after each iteration; not to be compiled."""
     state = _begin(prepared)
-    # What takes longer comes first: meanwhile the other is traced.
-    compile_together((_solve, state, prepared), (_judge, state, prepared))
+    # In the order of what it takes to trace them: the first are compiled while others are traced.
+    parts = (_judge, _solve) if state.stale is None else (_judge, _precondition, _solve)
+    compile_together(*((part, state, prepared) for part in parts))
     began, last = time.perf_counter(), False
     while not last:
         state = _judge(state, prepared)
         last = bool(ended(state, prepared))
-        state = state if last else _solve(state, prepared)
+        for part in () if last else parts[1:]:
+            state = part(state, prepared)
         # Indexed by numpy: by jax, each index would be a program of its own to compile.
         k, history = int(state.evaluations) - 1, jax.device_get(state.history)
         report(
@@ -55,4 +57,6 @@ def stepped(prepared: Prepared, report: Callable[[Iteration], None]) -> Solution
     return _end(state)
 
 
-_begin, _judge, _solve, _end = (compiled(f) for f in (initial, judge, solve, conclusion))
+_begin, _judge, _precondition, _solve, _end = (
+    compiled(f) for f in (initial, judge, precondition, solve, conclusion)
+)

@@ -171,8 +171,10 @@ def _shifted(
         return tried + 1, jnp.where(ok, shift, further), ok, fronts
 
     tried, none = jnp.zeros((), jnp.int32), jnp.zeros((), diagonal.dtype)
-    shapes = jax.eval_shape(attempt, (tried, none, jnp.asarray(False)))
-    empty = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes[3])
+    empty = tuple(
+        tuple(jnp.zeros(shape, stored) for shape in band.shapes(diagonal.shape[1]))
+        for band in plan.bands
+    )
     _, shift, ok, fronts = jax.lax.while_loop(
         lambda state: ~state[2] & (state[0] < _TRIES),
         attempt,
