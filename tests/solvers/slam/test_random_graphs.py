@@ -3,12 +3,19 @@
 import dataclasses
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jaxsci.solvers.nonlinear import MINIMISE_RESULTS, LevenbergMarquardt, minimise
-from jaxsci.solvers.slam import PoseGraph, chordal, from_values, graph_cost, to_problem, to_values
+from jaxsci.solvers.slam import (
+    PoseGraph,
+    chordal,
+    from_values,
+    graph_cost,
+    graph_residual,
+    to_problem,
+    to_values,
+)
 
 POSES, EDGES, MARKS, SEEN = 7, 9, 3, 5
 ENDS = st.lists(
@@ -43,6 +50,19 @@ def graphs(draw):
     )
 
 
+def _rounding(graph):
+    """Of the cost: what float32 loses of residuals between places as far away as an outlier."""
+    places = np.concatenate([graph.poses[:, 2:], graph.landmarks])
+    lost = 4 * np.finfo(np.float32).eps * np.abs(places).max()
+    pairs = zip(graph_residual(graph), (graph.information, graph.landmark_information), strict=True)
+    # A sum of `r'Or / 2` moves by at most |Or| per unit of `r`, and by its curvature.
+    moved = [
+        np.abs(np.einsum("eij,ej->ei", o, r)).sum() * lost + np.abs(o).sum() * lost**2 / 2
+        for r, o in pairs
+    ]
+    return sum(moved)
+
+
 @given(graphs())
 def test_the_status_is_right(graph):
     solution = minimise(
@@ -58,7 +78,8 @@ def test_the_status_is_right(graph):
     start = graph_cost(graph)
     assert graph_cost(found) <= start * (1 + 1e-5) + 1e-6
     assert np.isfinite(found.poses).all() and np.isfinite(found.landmarks).all()
-    assert float(solution.cost) == pytest.approx(graph_cost(found), rel=1e-3, abs=1e-4)
+    allowed = 1e-5 * graph_cost(found) + 1e-6 + _rounding(found)
+    assert abs(float(solution.cost) - graph_cost(found)) <= allowed
     np.testing.assert_allclose(found.poses[graph.anchors], graph.poses[graph.anchors], atol=1e-6)
     if solution.result == MINIMISE_RESULTS.successful:
         # No single pose can be moved to gain anything to speak of.
