@@ -11,7 +11,7 @@ import jax.scipy.linalg as jsl
 import lineax as lx
 from jaxtyping import Array
 
-from jaxsci.precision import Policy, all_finite, matmul
+from jaxsci.precision import Policy, all_finite
 from jaxsci.solvers.linear import CGNR_RESULTS, SparseCholesky, cgnr
 from jaxsci.solvers.sparse import BlockJacobian
 
@@ -146,18 +146,18 @@ class Dense(AbstractLinear):
     """A dense Cholesky factorisation of `J'J + damping`, for a few thousand columns."""
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
-        J = jacobian.as_matrix()
-        factor = self._factor(J, damping)
-        return checked(jsl.cho_solve((factor, True), -matmul(J.T, residual)), factor)
+        factor = self._factor(jacobian, damping)
+        gradient = jacobian.transpose_mv(residual)
+        return checked(jsl.cho_solve((factor, True), -gradient), factor)
 
     def inverse(self, jacobian, damping):
-        factor = self._factor(jacobian.as_matrix(), damping)
+        factor = self._factor(jacobian, damping)
         like = jax.ShapeDtypeStruct(factor.shape[:1], factor.dtype)
         solve = functools.partial(jsl.cho_solve, (factor, True))
         return lx.FunctionLinearOperator(solve, like, lx.positive_semidefinite_tag)
 
-    def _factor(self, J: Array, damping: Array | float) -> Array:
-        gram = matmul(J.T, J)
+    def _factor(self, jacobian: BlockJacobian, damping: Array | float) -> Array:
+        gram = jacobian.gram_matrix()
         # A column that is held is zero: it gets a one, and stays where it is.
         size = jnp.diagonal(gram)
         return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(size > 0, damping, 1)))

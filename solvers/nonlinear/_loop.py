@@ -182,8 +182,9 @@ class _Evaluate(eqx.Module):
         self, values: Values, jacobian: BlockJacobian, damping: Array, scales: tuple[Array, ...]
     ) -> Any:
         made, settings = self.preconditioner, self.settings
-        here = scales if settings.refresh == "always" else None
-        return _factor(made, self.problem, values, jacobian, damping, settings.policy, here)
+        # Those of another Jacobian, at zero residuals or before, are not known.
+        known = scales if settings.refresh == "always" else None
+        return _factor(made, self.problem, values, jacobian, damping, settings.policy, known)
 
     def move(self, point: _Point, delta: Array, jacobian: BlockJacobian) -> _Point:
         parts = jacobian.split_columns(delta.astype(self.settings.update))

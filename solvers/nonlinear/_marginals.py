@@ -12,7 +12,6 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxsci.errors import is_concrete, lookup
-from jaxsci.precision import matmul
 from jaxsci.solvers.sparse import BlockDiagonal, block_scaling
 
 from ._implicit import frozen_jacobian
@@ -98,8 +97,7 @@ def _covariance(
     chosen = chosen.at[jnp.arange(k * d), columns.reshape(-1)].set(1)
     right = jax.vmap(scales.transpose().mv)(chosen)
     if linear == "dense":
-        J = scaled.as_matrix()
-        gram = matmul(J.T, J)
+        gram = scaled.gram_matrix()
         # A variable that is held has columns of zero: it gets a one, and no right-hand side.
         empty = jnp.diagonal(gram) == 0
         factor = jnp.linalg.cholesky(gram + jnp.diag(empty.astype(dtype)))

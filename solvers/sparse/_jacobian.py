@@ -220,6 +220,26 @@ class BlockJacobian(lx.AbstractLinearOperator):
                 totals[v] = totals[v] + jax.ops.segment_sum(square, i, self.sizes[v][0])
         return tuple(totals)
 
+    def gram_matrix(self) -> Float[Array, "n n"]:
+        """`J' J`, dense; `J` itself is never made so.
+
+        Factor by factor: of each the product of its few columns with one another.
+        """
+        starts = _ends(n * d for n, d in self.sizes)
+        total = jnp.zeros((starts[-1], starts[-1]), self.dtype)
+        for group in self.groups:
+            slots = zip(group.blocks, group.indices, group.variables, strict=True)
+            columns = jnp.concatenate([self._columns(index, v) for _, index, v in slots], 1)
+            blocks = jnp.concatenate(group.blocks, 2)
+            products = self._cross(blocks, blocks)
+            total = total.at[columns[:, :, None], columns[:, None, :]].add(products)
+        return total
+
+    def _columns(self, index: Int[Array, " F"], v: int) -> Int[Array, "F d"]:
+        """Which columns belong to variables of a group."""
+        start, d = _ends(n * d for n, d in self.sizes)[v], self.sizes[v][1]
+        return start + index[:, None] * d + jnp.arange(d, dtype=index.dtype)[None]
+
     def gram(self, pattern: GramPattern) -> BlockSymmetric:
         """`J' J`, for one variable group, by a pattern that the host has found.
 
@@ -261,12 +281,9 @@ class BlockJacobian(lx.AbstractLinearOperator):
             factors, rows = group.shape
             dense = jnp.zeros((factors, rows, starts[-1]), self.dtype)
             for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
-                d, kind = self.sizes[v][1], index.dtype
-                row = jnp.arange(factors, dtype=kind)[:, None, None]
-                within = jnp.arange(rows, dtype=kind)[None, :, None]
-                column = (
-                    starts[v] + index[:, None, None] * d + jnp.arange(d, dtype=kind)[None, None]
-                )
+                row = jnp.arange(factors, dtype=index.dtype)[:, None, None]
+                within = jnp.arange(rows, dtype=index.dtype)[None, :, None]
+                column = self._columns(index, v)[:, None, :]
                 dense = dense.at[row, within, column].add(block.astype(self.dtype))
             parts.append(dense.reshape(factors * rows, -1))
         return jnp.concatenate(parts)

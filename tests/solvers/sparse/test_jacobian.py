@@ -72,7 +72,8 @@ def _one_group(dtype=np.float32, seed=0, held=None):
 
 @jax.jit
 def _everything(J, x, u):
-    return J.mv(x), J.T.mv(u), J.as_matrix(), J.T.as_matrix(), J.gram_diagonal()
+    grams = J.gram_matrix(), J.gram_diagonal()
+    return J.mv(x), J.T.mv(u), J.as_matrix(), J.T.as_matrix(), *grams
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -81,7 +82,7 @@ def test_products_are_those_of_the_dense_matrix(dtype):
         J, A = _jacobian(dtype)
         rng = np.random.default_rng(1)
         x, u = rng.normal(size=31), rng.normal(size=A.shape[0])
-        forward, back, matrix, transposed, grams = _everything(
+        forward, back, matrix, transposed, gram, grams = _everything(
             J, jnp.asarray(x, dtype), jnp.asarray(u, dtype)
         )
         tolerance = 20 * np.finfo(dtype).eps
@@ -92,6 +93,7 @@ def test_products_are_those_of_the_dense_matrix(dtype):
         np.testing.assert_allclose(transposed, A.T, atol=tolerance)
         assert J.T.T is J
         H = A.T @ A
+        np.testing.assert_allclose(gram, H, atol=tolerance * 20)
         for n in range(7):
             at = slice(3 * n, 3 * n + 3)
             np.testing.assert_allclose(grams[0][n], H[at, at], atol=tolerance * 20)
@@ -111,6 +113,10 @@ def _derivatives(J, x):
 
 def test_derivatives_and_batches():
     J, A = _jacobian()
+    batched = jax.tree.map(lambda b: jnp.stack([b, 2 * b]) if b.ndim == 3 else b, J)
+    axes = jax.tree.map(lambda b: 0 if b.ndim == 3 else None, J)
+    both = jax.jit(jax.vmap(BlockJacobian.gram_matrix, in_axes=(axes,)))(batched)
+    np.testing.assert_allclose(both, np.stack([A.T @ A, 4 * A.T @ A]), rtol=1e-4, atol=1e-4)
     x = jnp.asarray(np.random.default_rng(2).normal(size=(4, 31)), jnp.float32)
     batch, by_vector, by_matrix = _derivatives(J, x)
     np.testing.assert_allclose(batch, x @ A.T, atol=1e-5)
@@ -125,7 +131,7 @@ def test_derivatives_and_batches():
 @jax.jit
 def _lowered(J, x, u):
     policy = Policy(matrix="f16")
-    return J.product(x, policy), J.under(policy).T.mv(u)
+    return J.product(x, policy), J.under(policy).T.mv(u), J.under(policy).gram_matrix()
 
 
 def test_narrow_blocks_neither_overflow_nor_underflow():
@@ -134,12 +140,13 @@ def test_narrow_blocks_neither_overflow_nor_underflow():
     x = np.random.default_rng(3).normal(size=31).astype(np.float32)
     for scale in (1e-12, 1.0, 1e12):
         want = A @ (scale * x)
-        got, back = _lowered(J, jnp.asarray(scale * x), jnp.asarray(want, jnp.float32))
-        assert got.dtype == jnp.float32
+        got, back, gram = _lowered(J, jnp.asarray(scale * x), jnp.asarray(want, jnp.float32))
+        assert got.dtype == gram.dtype == jnp.float32
+        np.testing.assert_allclose(gram, A.T @ A, atol=2e-3 * np.abs(A).max() ** 2 * 5)
         assert np.abs(got - want).max() < 2e-3 * np.abs(want).max()
         assert np.abs(back - A.T @ want).max() < 2e-3 * np.abs(A.T @ want).max()
     zeros = jnp.zeros(31, jnp.float32), jnp.zeros(len(A), jnp.float32)
-    assert not any(np.any(product) for product in _lowered(J, *zeros))
+    assert not any(np.any(product) for product in _lowered(J, *zeros)[:2])
     # Without the wider sums a large vector is lost.
     large = jnp.asarray(3e4 * x).astype(jnp.float16)
     assert not np.isfinite(jax.jit(lambda J, x: J.mv(x))(J.astype("float16"), large)).all()
