@@ -208,16 +208,9 @@ class BlockJacobian(lx.AbstractLinearOperator):
         """The diagonal blocks of `J' J`, one array `(N, d, d)` per variable group."""
         totals = [jnp.zeros((n, d, d), self.dtype) for n, d in self.sizes]
         for group in self.groups:
-            slots = list(zip(group.blocks, group.indices, group.variables, strict=True))
-            for number, (a, i, v) in enumerate(slots):
-                square = self._cross(a, a)
-                for b, j, w in slots[:number]:
-                    if v == w:
-                        # A factor that touches one variable twice: both slots act together.
-                        cross = self._cross(a, b)
-                        both = (i == j)[:, None, None]
-                        square = square + jnp.where(both, cross + cross.swapaxes(1, 2), 0)
-                totals[v] = totals[v] + jax.ops.segment_sum(square, i, self.sizes[v][0])
+            squares = self._squares(group)
+            for square, index, v in zip(squares, group.indices, group.variables, strict=True):
+                totals[v] = totals[v] + jax.ops.segment_sum(square, index, self.sizes[v][0])
         return tuple(totals)
 
     def gram_matrix(self) -> Float[Array, "n n"]:
@@ -295,6 +288,30 @@ class BlockJacobian(lx.AbstractLinearOperator):
             blocks = tuple(change(*slot) for slot in slots)
             groups.append(BlockRows(blocks, group.indices, group.variables))
         return BlockJacobian(tuple(groups), self.sizes, accumulate)
+
+    def _squares(self, group: BlockRows) -> list[Array]:
+        """What each slot adds to the diagonal blocks, shapes `(F, d, d)`."""
+        alone = [self._cross(block, block) for block in group.blocks]
+        both = {
+            (a, b): group.indices[a] == group.indices[b]
+            for a, v in enumerate(group.variables)
+            for b, w in enumerate(group.variables[:a])
+            if v == w
+        }
+        if not both:
+            return alone
+
+        def together() -> list[Array]:
+            squares = list(alone)
+            for (a, b), same in both.items():
+                cross = self._cross(group.blocks[a], group.blocks[b])
+                cross = cross + cross.swapaxes(1, 2)
+                squares[a] = squares[a] + jnp.where(same[:, None, None], cross, 0)
+            return squares
+
+        # A factor that touches one variable twice is rare: both slots act together.
+        twice = jnp.stack([same.any() for same in both.values()]).any()
+        return jax.lax.cond(twice, together, lambda: alone)
 
     def _cross(self, a: Array, b: Array) -> Array:
         """`a' b` of each factor."""
