@@ -73,7 +73,7 @@ def minimise(
     - `compensated`: whether the values are pairs of numbers of the update dtype; by default they
         are if that is float32, so that they are as good as in float64.
     - `report`: called after each iteration with an [`jaxsci.solvers.nonlinear.Iteration`][], e.g.
-        to print a line. The host then leads the loop, through a compiled program for each half of
+        to print a line. The host then leads the loop, through compiled programs for the parts of
         an iteration; not inside `jit` or a derivative.
     - `throw`: whether to raise if the result is not successful; not inside `jit`.
 
