@@ -8,10 +8,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from ._implicit import constant
 from ._kernel import AbstractKernel
 from ._linearise import whitened_squares
 from ._loop import Prepared, run
-from ._minimise import conclude, constant, prepare, with_derivatives
+from ._minimise import conclude, prepare, with_derivatives
 from ._problem import Problem, Values
 from ._results import Solution
 

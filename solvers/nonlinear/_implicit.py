@@ -50,12 +50,18 @@ def attach(
 @attach.def_jvp
 def _attach_jvp(primals, tangents):
     minimum, problem, preconditioner, linear = primals
-    _, t_problem, *_ = tangents
-    # The minimum comes here without derivatives of its own: all of them are those of the problem.
-    out = minimum
+    t_minimum, t_problem, *_ = tangents
+    if jax.tree.leaves(t_minimum):
+        raise ValueError(
+            "`minimise(problem=...)`: a residual reads a value that a derivative is taken by, but "
+            "that the problem does not hold; hand it to `Factors(measurement=...)`, or make the "
+            "residual an `equinox.Module` with it as a field"
+        )
+    # For derivatives of the derivatives.
+    out = attach(minimum, problem, preconditioner, linear)
     theta, rest = _split_like(problem, t_problem)
     dtype = minimum.cost.dtype
-    values = {name: x.astype(dtype) for name, x in minimum.values.items()}
+    values = {name: x.astype(dtype) for name, x in out.values.items()}
 
     def cost(delta: Array, theta: Any) -> Array:
         made = eqx.combine(theta, rest)
@@ -109,6 +115,8 @@ def _inverse_hessian(
     if preconditioner is not None:
         policy = _uniform(force.dtype)
         none = jnp.zeros((), force.dtype)
+        # What is near the inverse has no derivative of its own: the solution does not depend on it.
+        problem, values = constant(problem), constant(values)
         near = preconditioner.factor(problem, values, jacobian, none, policy)
     else:
         near = _sound(linear.inverse(jacobian.scale_columns(scales.blocks), 0.0))
@@ -139,13 +147,18 @@ def _sound(inverse: lx.AbstractLinearOperator | None) -> lx.AbstractLinearOperat
     )
 
 
+def constant(tree: Any) -> Any:
+    """The same without derivatives."""
+    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
+
+
 def frozen_jacobian(
     problem: Problem, values: Values, dtype: Any
 ) -> tuple[BlockJacobian, tuple[Array | None, ...]]:
     """The Jacobian as a constant, and which variables are held."""
     jacobian = linearise_at(problem, values, None, dtype).jacobian
     held = tuple(problem.fixed.get(name) for name in problem.variables)
-    return jax.lax.stop_gradient(jacobian), held
+    return constant(jacobian), held
 
 
 def _uniform(dtype: Any) -> Policy:

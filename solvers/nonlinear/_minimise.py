@@ -5,14 +5,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
 from jaxsci.solvers.preconditioners import CompletePlan, TwoLevelPlan
 
-from ._implicit import Minimum, attach
+from ._implicit import Minimum, attach, constant
 from ._linear import AbstractLinear, Dense, Direct, Iterative
 from ._loop import Prepared, Settings, run
 from ._method import AbstractMethod, GaussNewton
@@ -172,12 +171,8 @@ def conclude(function: str, solution: Solution, throw: bool) -> Solution:
 
 @eqx.filter_jit
 def _minimise(prepared: Prepared) -> Solution:
+    # The loop is not differentiated: its result is.
     return with_derivatives(run(constant(prepared)), prepared)
-
-
-def constant(tree: Any) -> Any:
-    """The same without derivatives: the loop is not differentiated, its result is."""
-    return jax.tree.map(lambda x: jax.lax.stop_gradient(x) if eqx.is_inexact_array(x) else x, tree)
 
 
 def with_derivatives(solution: Solution, prepared: Prepared) -> Solution:

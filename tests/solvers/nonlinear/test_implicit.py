@@ -19,7 +19,9 @@ from jaxsci.solvers.nonlinear import (
     linearise,
     marginal_covariance,
     minimise,
+    plan_preconditioner,
 )
+from jaxsci.solvers.preconditioners import IncompleteCholesky
 
 MOTION, N = SE2(), 4
 EDGES = np.array([(0, 1), (1, 2), (2, 3), (3, 0), (0, 2)])
@@ -159,3 +161,57 @@ def test_derivative_where_nothing_is_held(linear, x64):
     wanted = np.linalg.pinv(np.array([[1.0, 0], [0, 1], [1, 1]]))
     np.testing.assert_allclose(jax.jacrev(distances)(z), wanted, atol=1e-9)
     np.testing.assert_allclose(jax.jacfwd(distances)(z), wanted, atol=1e-9)
+
+
+T = np.linspace(0.0, 2.0, 6)
+DECAYING = 2 * np.exp(-1.3 * T) + 0.2 * np.cos(7 * T)
+
+
+def _decay(a, b, point):
+    return a * jnp.exp(-b * point[0]) - point[1]
+
+
+def _decaying(y, read=None):
+    points, both = jnp.stack([jnp.asarray(T), y], 1), np.tile(np.arange(2), (len(T), 1))
+    residual = _decay if read is None else lambda a, b, _: _decay(a, b, read)
+    factors = [Factors(residual, ("ab", "ab"), both, points)]
+    return Problem({"ab": Variables(Euclidean(1), 2)}, factors)
+
+
+def _rate(problem, **settings):
+    """Amplitude times rate of an exponential through points that do not lie on one."""
+    start = {"ab": jnp.ones((2, 1))}
+    return minimise(problem, start, rtol=1e-24, throw=False, **settings).values["ab"].prod()
+
+
+PLANNED = {
+    "cgnr": lambda problem: {},
+    "dense": lambda problem: {"linear": "dense"},
+    "cholesky": lambda problem: {"linear": Direct().planned(problem)},
+    "preconditioner": lambda problem: {
+        "preconditioner": plan_preconditioner(problem, IncompleteCholesky())
+    },
+}
+
+
+@pytest.mark.parametrize("planned", PLANNED.values(), ids=PLANNED)
+def test_second_derivatives_are_those_of_differences(planned, x64):
+    y = jnp.asarray(DECAYING)
+    settings = planned(_decaying(y))
+    v, h = jnp.asarray(np.random.default_rng(6).normal(size=len(T))), 1e-5
+    slope = jax.jit(jax.grad(lambda y: _rate(_decaying(y), **settings)))
+    differences = (slope(y + h * v) - slope(y - h * v)) / (2 * h)
+    assert np.abs(differences).max() > 0.1
+    forward = jax.jit(lambda y: jax.jvp(slope, (y,), (v,))[1])(y)
+    np.testing.assert_allclose(forward, differences, atol=1e-7)
+    reverse = jax.jit(jax.grad(lambda y: slope(y) @ v))(y)
+    np.testing.assert_allclose(reverse, differences, atol=1e-7)
+
+
+def test_a_derivative_by_what_the_problem_does_not_hold_is_an_error(x64):
+    point = jnp.array([1.0, 0.5])
+    y = jnp.asarray(DECAYING)
+    assert np.isfinite(jax.jit(lambda p: _rate(_decaying(y, p), linear="dense"))(point))
+    for derivative in (jax.grad, jax.jacfwd, lambda f: jax.jit(jax.grad(f))):
+        with pytest.raises(ValueError, match="a value that a derivative is taken by.*measurement"):
+            derivative(lambda p: _rate(_decaying(y, p), linear="dense"))(point)
