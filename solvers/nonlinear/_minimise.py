@@ -77,11 +77,12 @@ def minimise(
     - `throw`: whether to raise if the result is not successful; not inside `jit`.
 
     **Returns:** a [`jaxsci.solvers.nonlinear.Solution`][]. Its `values` and `cost` have
-    derivatives, forward and reverse, with respect to every float of the problem (measurements,
-    weights, kernel widths) by the implicit function theorem: one linear solve with the second
-    derivative of the cost. With respect to the start they are zero.
+    derivatives, forward and reverse and of any order, with respect to every float of the problem
+    (measurements, weights, kernel widths) by the implicit function theorem: one linear solve with
+    the second derivative of the cost. With respect to the start they are zero.
 
-    **Raises:** `ValueError` if the start does not fit, or for a `report` under a transformation;
+    **Raises:** `ValueError` if the start does not fit, for a `report` under a transformation, or
+    for a derivative by what a residual closes over and the problem does not hold;
     `RuntimeError` with the sentence of
     [`jaxsci.solvers.nonlinear.MINIMISE_RESULTS`][] if `throw`.
     """
