@@ -149,7 +149,7 @@ class _Evaluate(eqx.Module):
         """For each variable group, which are fixed."""
         return tuple(self.problem.fixed.get(name) for name in self.problem.variables)
 
-    # Traced for its shapes before it is for its values: compiled by itself, that is done once.
+    # A `jit` within the program: its trace for shapes, in `initial`, is used again in the loop.
     @eqx.filter_jit
     def __call__(self, point: _Point) -> _Here:
         policy = self.settings.policy
@@ -182,8 +182,9 @@ class _Evaluate(eqx.Module):
         self, values: Values, jacobian: BlockJacobian, damping: Array, scales: tuple[Array, ...]
     ) -> Any:
         made, settings = self.preconditioner, self.settings
-        # Those of another Jacobian, at zero residuals or before, are not known.
-        known = scales if settings.refresh == "always" else None
+        # A Jacobian at zero residuals has scales of its own.
+        zero = settings.refresh != "always" and knows_zero(self.problem)
+        known = None if zero else scales
         return _factor(made, self.problem, values, jacobian, damping, settings.policy, known)
 
     def move(self, point: _Point, delta: Array, jacobian: BlockJacobian) -> _Point:
@@ -199,7 +200,7 @@ class _Evaluate(eqx.Module):
         return _Point({n: p[0] for n, p in pairs.items()}, {n: p[1] for n, p in pairs.items()})
 
 
-# As the linearisation.
+# A `jit` of its own, as `_Evaluate.__call__`.
 _factor = eqx.filter_jit(Preconditioner.factor)
 
 

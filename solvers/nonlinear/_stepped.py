@@ -33,7 +33,7 @@ class Iteration(NamedTuple):
 def stepped(prepared: Prepared, report: Callable[[Iteration], None]) -> Solution:
     """`run`, with a report after each iteration; not to be compiled."""
     state = _begin(prepared)
-    # In the order of what it takes to trace them: the first are compiled while others are traced.
+    # What is traced soonest comes first: it is compiled while the others are traced.
     parts = (_judge, _solve) if state.stale is None else (_judge, _precondition, _solve)
     compile_together(*((part, state, prepared) for part in parts))
     began, last = time.perf_counter(), False

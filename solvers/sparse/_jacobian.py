@@ -1,5 +1,7 @@
 """The Jacobian of a sum of small factors, as a lineax operator."""
 
+import functools
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -7,7 +9,7 @@ import lineax as lx
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxsci.precision import Policy
+from jaxsci.precision import Policy, matmul
 
 from ._pattern import GramPattern
 from ._register import register_rectangular
@@ -208,21 +210,38 @@ class BlockJacobian(lx.AbstractLinearOperator):
         """The diagonal blocks of `J' J`, one array `(N, d, d)` per variable group."""
         totals = [jnp.zeros((n, d, d), self.dtype) for n, d in self.sizes]
         for group in self.groups:
-            squares = self._squares(group)
-            for square, index, v in zip(squares, group.indices, group.variables, strict=True):
+            for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
+                square = self._cross(block, block)
                 totals[v] = totals[v] + jax.ops.segment_sum(square, index, self.sizes[v][0])
+            both = {
+                (a, b): group.indices[a] == group.indices[b]
+                for a, v in enumerate(group.variables)
+                for b, w in enumerate(group.variables[:a])
+                if v == w
+            }
+            if both:
+                # Few factors touch a variable twice (padded rows of a `SparseResidual` do): where
+                # none does, products of two slots would cost as much as the squares for nothing.
+                twice = jnp.stack([same.any() for same in both.values()]).any()
+                add = functools.partial(self._with_crosses, group, both)
+                totals = jax.lax.cond(twice, add, lambda totals: totals, totals)
         return tuple(totals)
 
     def gram_matrix(self) -> Float[Array, "n n"]:
-        """`J' J`, dense; `J` itself is never made so.
+        """`J' J`, dense.
 
-        Factor by factor: of each the product of its few columns with one another.
+        Factor by factor, of each the products of its few columns with one another; by dense rows
+        for a group whose factors touch so many columns that these take less memory.
         """
-        starts = _ends(n * d for n, d in self.sizes)
-        total = jnp.zeros((starts[-1], starts[-1]), self.dtype)
+        n = sum(n * d for n, d in self.sizes)
+        total = jnp.zeros((n, n), self.dtype)
         for group in self.groups:
-            slots = zip(group.blocks, group.indices, group.variables, strict=True)
-            columns = jnp.concatenate([self._columns(index, v) for _, index, v in slots], 1)
+            if sum(block.shape[2] for block in group.blocks) ** 2 > group.shape[1] * n:
+                rows = self._dense(group)
+                total = total + matmul(rows.T, rows)
+                continue
+            slots = zip(group.indices, group.variables, strict=True)
+            columns = jnp.concatenate([self._columns(index, v) for index, v in slots], 1)
             blocks = jnp.concatenate(group.blocks, 2)
             products = self._cross(blocks, blocks)
             total = total.at[columns[:, :, None], columns[:, None, :]].add(products)
@@ -231,7 +250,7 @@ class BlockJacobian(lx.AbstractLinearOperator):
     def _columns(self, index: Int[Array, " F"], v: int) -> Int[Array, "F d"]:
         """Which columns belong to variables of a group."""
         start, d = _ends(n * d for n, d in self.sizes)[v], self.sizes[v][1]
-        return start + index[:, None] * d + jnp.arange(d, dtype=index.dtype)[None]
+        return start + index.astype(jnp.int32)[:, None] * d + jnp.arange(d, dtype=jnp.int32)[None]
 
     def gram(self, pattern: GramPattern) -> BlockSymmetric:
         """`J' J`, for one variable group, by a pattern that the host has found.
@@ -268,18 +287,17 @@ class BlockJacobian(lx.AbstractLinearOperator):
         return TransposedBlockJacobian(self)
 
     def as_matrix(self) -> Float[Array, "m n"]:
-        starts = _ends(n * d for n, d in self.sizes)
-        parts = []
-        for group in self.groups:
-            factors, rows = group.shape
-            dense = jnp.zeros((factors, rows, starts[-1]), self.dtype)
-            for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
-                row = jnp.arange(factors, dtype=index.dtype)[:, None, None]
-                within = jnp.arange(rows, dtype=index.dtype)[None, :, None]
-                column = self._columns(index, v)[:, None, :]
-                dense = dense.at[row, within, column].add(block.astype(self.dtype))
-            parts.append(dense.reshape(factors * rows, -1))
-        return jnp.concatenate(parts)
+        return jnp.concatenate([self._dense(group) for group in self.groups])
+
+    def _dense(self, group: BlockRows) -> Float[Array, "rows n"]:
+        (factors, rows), n = group.shape, sum(n * d for n, d in self.sizes)
+        dense = jnp.zeros((factors, rows, n), self.dtype)
+        row = jnp.arange(factors, dtype=jnp.int32)[:, None, None]
+        within = jnp.arange(rows, dtype=jnp.int32)[None, :, None]
+        for block, index, v in zip(group.blocks, group.indices, group.variables, strict=True):
+            column = self._columns(index, v)[:, None, :]
+            dense = dense.at[row, within, column].add(block.astype(self.dtype))
+        return dense.reshape(factors * rows, -1)
 
     def _with_blocks(self, change, accumulate: str | None) -> "BlockJacobian":
         groups = []
@@ -289,29 +307,18 @@ class BlockJacobian(lx.AbstractLinearOperator):
             groups.append(BlockRows(blocks, group.indices, group.variables))
         return BlockJacobian(tuple(groups), self.sizes, accumulate)
 
-    def _squares(self, group: BlockRows) -> list[Array]:
-        """What each slot adds to the diagonal blocks, shapes `(F, d, d)`."""
-        alone = [self._cross(block, block) for block in group.blocks]
-        both = {
-            (a, b): group.indices[a] == group.indices[b]
-            for a, v in enumerate(group.variables)
-            for b, w in enumerate(group.variables[:a])
-            if v == w
-        }
-        if not both:
-            return alone
-
-        def together() -> list[Array]:
-            squares = list(alone)
-            for (a, b), same in both.items():
-                cross = self._cross(group.blocks[a], group.blocks[b])
-                cross = cross + cross.swapaxes(1, 2)
-                squares[a] = squares[a] + jnp.where(same[:, None, None], cross, 0)
-            return squares
-
-        # A factor that touches one variable twice is rare: both slots act together.
-        twice = jnp.stack([same.any() for same in both.values()]).any()
-        return jax.lax.cond(twice, together, lambda: alone)
+    def _with_crosses(
+        self, group: BlockRows, both: dict[tuple[int, int], Array], totals: list[Array]
+    ) -> list[Array]:
+        """Diagonal blocks and what slots add that act on one variable together."""
+        totals = list(totals)
+        for (a, b), same in both.items():
+            v = group.variables[a]
+            cross = self._cross(group.blocks[a], group.blocks[b])
+            cross = jnp.where(same[:, None, None], cross + cross.swapaxes(1, 2), 0)
+            more = jax.ops.segment_sum(cross, group.indices[a], self.sizes[v][0])
+            totals[v] = totals[v] + more
+        return totals
 
     def _cross(self, a: Array, b: Array) -> Array:
         """`a' b` of each factor."""

@@ -99,6 +99,13 @@ RUNS = {
     "dog leg": {"method": DogLeg(radius=1.0), "linear": "dense"},
     "Cholesky": {"linear": "cholesky"},
     "factored, fresh": {"preconditioner": IncompleteCholesky(), "refresh": "always"},
+    "factored once": {"preconditioner": IncompleteCholesky(), "refresh": "never"},
+    # Of a radius so small that it has to grow, and overshoots.
+    "factored, dog leg": {
+        "method": DogLeg(radius=1e-2),
+        "preconditioner": IncompleteCholesky(),
+        "refresh": "always",
+    },
 }
 
 
@@ -289,7 +296,7 @@ def test_reported_iterations_are_those_of_the_whole_loop(x64):
     whole = minimise(problem, x0, **settings)
     seen = []
     stepped = minimise(problem, x0, report=seen.append, **settings)
-    # Two programs, whose sums may be in another order.
+    # Several programs, whose sums may be in another order.
     np.testing.assert_allclose(stepped.cost, whole.cost, rtol=1e-13)
     np.testing.assert_allclose(stepped.values["poses"], whole.values["poses"], atol=1e-9)
     assert stepped.result == MINIMISE_RESULTS.successful

@@ -52,15 +52,26 @@ def graphs(draw):
 
 def _rounding(graph):
     """Of the cost: what float32 loses of residuals between places as far away as an outlier."""
-    places = np.concatenate([graph.poses[:, 2:], graph.landmarks])
-    lost = 4 * np.finfo(np.float32).eps * np.abs(places).max()
-    pairs = zip(graph_residual(graph), (graph.information, graph.landmark_information), strict=True)
-    # A sum of `r'Or / 2` moves by at most |Or| per unit of `r`, and by its curvature.
-    moved = [
-        np.abs(np.einsum("eij,ej->ei", o, r)).sum() * lost + np.abs(o).sum() * lost**2 / 2
-        for r, o in pairs
-    ]
-    return sum(moved)
+    places, reach = graph.poses[:, 2:], lambda x: np.linalg.norm(x, axis=-1)
+    i, j = graph.edges.T
+    k, mark = graph.landmark_edges.T
+    far = reach(places[i]) + reach(places[j]) + reach(graph.measurements[:, 2:])
+    far_marks = reach(places[k]) + reach(graph.landmarks[mark])
+    far_marks = far_marks + reach(graph.landmark_measurements)
+    total = 0.0
+    for r, o, size in zip(
+        graph_residual(graph),
+        (graph.information, graph.landmark_information),
+        (far, far_marks),
+        strict=True,
+    ):
+        # A difference, a turn, another difference and a turn: half a rounding for each product
+        # and sum of them.
+        lost = 6 * np.finfo(np.float32).eps * size
+        # `r'Or / 2` moves by at most |Or| per unit of `r`, and by its curvature.
+        moved = np.abs(np.einsum("eij,ej->ei", o, r)).sum(1) * lost
+        total += np.sum(moved + np.abs(o).sum((1, 2)) * lost**2 / 2)
+    return total
 
 
 @given(graphs())

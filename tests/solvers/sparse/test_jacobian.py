@@ -140,12 +140,16 @@ def test_narrow_blocks_neither_overflow_nor_underflow():
     x = np.random.default_rng(3).normal(size=31).astype(np.float32)
     for scale in (1e-12, 1.0, 1e12):
         want = A @ (scale * x)
-        got, back, gram = _lowered(J, jnp.asarray(scale * x), jnp.asarray(want, jnp.float32))
-        assert got.dtype == gram.dtype == jnp.float32
-        np.testing.assert_allclose(gram, A.T @ A, atol=2e-3 * np.abs(A).max() ** 2 * 5)
+        got, back, _ = _lowered(J, jnp.asarray(scale * x), jnp.asarray(want, jnp.float32))
+        assert got.dtype == jnp.float32
         assert np.abs(got - want).max() < 2e-3 * np.abs(want).max()
         assert np.abs(back - A.T @ want).max() < 2e-3 * np.abs(A.T @ want).max()
     zeros = jnp.zeros(31, jnp.float32), jnp.zeros(len(A), jnp.float32)
+    gram = _lowered(J, *zeros)[2]
+    B = np.asarray(J.under(Policy(matrix="f16")).as_matrix(), np.float64)
+    assert gram.dtype == jnp.float32
+    # Sums in float16 would be a thousand times as far off.
+    np.testing.assert_allclose(gram, B.T @ B, atol=100 * np.finfo(np.float32).eps)
     assert not any(np.any(product) for product in _lowered(J, *zeros)[:2])
     # Without the wider sums a large vector is lost.
     large = jnp.asarray(3e4 * x).astype(jnp.float16)
@@ -170,8 +174,35 @@ def _gram(J, pattern, x):
     return H, H.as_matrix(), H.mv(x), lx.diagonal(H), H.shifted(0.5).as_matrix(), J.as_matrix()
 
 
+@eqx.filter_jit
+def _slope_of_square(J, y):
+    return eqx.filter_grad(lambda J: y @ (J.gram_matrix() @ y))(J)
+
+
+def test_dense_rows_where_factors_touch_most_columns():
+    """`gram_matrix` either way, and its derivative, of factors of which none repeats a variable."""
+    rng = np.random.default_rng(7)
+    for rows in (1, 40):
+        blocks = tuple(jnp.asarray(rng.normal(size=(5, rows, 2)), jnp.float32) for _ in range(3))
+        indices = tuple(jnp.asarray((np.arange(5) + k) % 4, jnp.int32) for k in range(3))
+        J = BlockJacobian((BlockRows(blocks, indices, (0, 0, 0)),), ((4, 2),))
+        A = np.asarray(J.as_matrix(), np.float64)
+        gram = jax.jit(BlockJacobian.gram_matrix)
+        np.testing.assert_allclose(gram(J), A.T @ A, atol=1e-4)
+        diagonal = jax.jit(BlockJacobian.gram_diagonal)(J)[0]
+        for n in range(4):
+            at = slice(2 * n, 2 * n + 2)
+            np.testing.assert_allclose(diagonal[n], (A.T @ A)[at, at], atol=1e-4)
+        # Of |J y|^2 along the blocks themselves, which is twice that.
+        y = rng.normal(size=8).astype(np.float32)
+        slope = _slope_of_square(J, y)
+        pairs = zip(slope.groups[0].blocks, blocks, strict=True)
+        along = sum(float(jnp.vdot(a, b)) for a, b in pairs)
+        assert along == pytest.approx(2 * np.sum((A @ y) ** 2), rel=1e-4)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_gram_matrix(dtype):
+def test_gram_by_a_pattern(dtype):
     with jax.enable_x64(dtype is np.float64):
         J = _one_group(dtype)
         x = np.random.default_rng(4).normal(size=18).astype(dtype)
