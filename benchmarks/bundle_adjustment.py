@@ -16,7 +16,7 @@ from timing import Measurement, interleaved, report
 
 from jaxsci.solvers import Iterative, LevenbergMarquardt, minimise
 from jaxsci.solvers.nonlinear import AbstractLinear, Schur
-from jaxsci.solvers.preconditioners import CompleteCholesky
+from jaxsci.solvers.preconditioners import BlockJacobi, CompleteCholesky
 from jaxsci.solvers.slam import (
     Bundle,
     bundle_cost,
@@ -28,7 +28,10 @@ from jaxsci.solvers.slam import (
 )
 
 KEPT = ",residual=f64,update=f64"
+DIAGONAL = Schur(reduced=BlockJacobi())
 FACTORED = Schur(reduced=CompleteCholesky())
+# The steps of conjugate gradients of these have a bar, against those of fp64.
+MOST = {"fp16 products": 1.25, "fp64, Schur": 0.85, "fp64, Schur, diagonal": 0.85}
 RUNS: dict[str, tuple[str, AbstractLinear]] = {
     "fp64": ("double", Iterative()),
     "fp32": ("single" + KEPT, Iterative()),
@@ -36,6 +39,8 @@ RUNS: dict[str, tuple[str, AbstractLinear]] = {
     "bf16 products": ("bf16" + KEPT, Iterative()),
     "fp64, Schur": ("double", Schur()),
     "fp16 products, Schur": ("bundle_adjustment" + KEPT, Schur()),
+    "fp64, Schur, diagonal": ("double", DIAGONAL),
+    "fp16 products, Schur, diagonal": ("bundle_adjustment" + KEPT, DIAGONAL),
     "fp64, Schur, factored": ("double", FACTORED),
     "fp16 products, Schur, factored": ("bundle_adjustment" + KEPT, FACTORED),
 }
@@ -90,7 +95,7 @@ def solved(name: str, window: Bundle) -> list[Measurement]:
         if kind == "fp64":
             continue
         gap = abs(costs[kind] / costs["fp64"] - 1)
-        most = {"fp16 products": 1.25, "fp64, Schur": 0.85}.get(kind)
+        most = MOST.get(kind)
         asked = 1e-5 if kind != "bf16 products" else None
         rows += [
             Measurement(f"{what}: cost / fp64's - 1, absolute", gap, "", "lower", asked),
@@ -105,7 +110,7 @@ def solved(name: str, window: Bundle) -> list[Measurement]:
 def together(rows: list[Measurement]) -> list[Measurement]:
     """The steps of all windows, of each kind: what chance does to one of them matters less."""
     more = []
-    for kind, most in (("fp16 products", 1.25), ("bf16 products", None), ("fp64, Schur", 0.85)):
+    for kind in ("fp16 products", "bf16 products", "fp64, Schur", "fp64, Schur, diagonal"):
         for what in ("steps of CG in ", "steps of CG to 1e-8 above"):
             counts = [
                 sum(row.value for row in rows if f", {name}: {what}" in row.metric)
@@ -113,15 +118,13 @@ def together(rows: list[Measurement]) -> list[Measurement]:
             ]
             name = f"all windows, {kind}: {what.removesuffix(' in ').removesuffix(' above')}"
             ratio = counts[0] / counts[1]
-            more.append(Measurement(f"{name} / fp64's", ratio, "x", "lower", most))
+            more.append(Measurement(f"{name} / fp64's", ratio, "x", "lower", MOST.get(kind)))
     return more
 
 
-def trajectory(frames: int = 200) -> list[Measurement]:
-    """A long way past many points: what is far away is tied to here through all that is between."""
-    window = sliding_window(frames, 8 * frames, start_noise=3e-4, seed=0)
+def timed(name: str, window: Bundle, kinds: tuple[str, ...]) -> list[Measurement]:
+    """How long a call of `minimise` takes, of each kind."""
     problem, start = bundle_to_problem(window), bundle_to_values(window)
-    name, kinds = f"{frames} frames", ("fp64", "fp64, Schur", "fp64, Schur, factored")
     runs = {
         kind: functools.partial(
             minimise, problem, start, method=LevenbergMarquardt(), linear=RUNS[kind][1]
@@ -129,7 +132,7 @@ def trajectory(frames: int = 200) -> list[Measurement]:
         for kind in kinds
     }
     found = {kind: run() for kind, run in runs.items()}
-    seconds = interleaved({kind: lambda run=run: run().cost for kind, run in runs.items()}, 3)
+    seconds = interleaved({kind: lambda run=run: run().cost for kind, run in runs.items()}, 5)
     rows = [
         Measurement(f"{name}: rows of J", 2 * len(window.pixels), "", "lower"),
         Measurement(f"{name}: columns of J", problem.dim, "", "lower"),
@@ -153,12 +156,14 @@ def trajectory(frames: int = 200) -> list[Measurement]:
 
 NOTE = (
     "Levenberg-Marquardt; each linear system by CGNR to 1e-2 of the energy. `Schur`: the points "
-    "eliminated, by `linear='schur'`; `factored`: with a complete factor of what is left, "
-    "`Schur(reduced=CompleteCholesky())`. 16-bit policies keep residuals and poses in float64, all "
-    "else in float32; of their products the matrix alone is narrow. The whole run ends when a step "
-    "promises less than 1e-10 of the cost, which one iteration more or less may reach by chance: "
-    "therefore also to 1e-8, and all windows together. `200 frames`: a long trajectory; its times "
-    "are medians of 3 calls of `minimise`, in turn, with symbolic phases and without compilation."
+    "eliminated, by `linear='schur'`, with a dense factor of what is left in windows of this "
+    "size; `diagonal`: with the diagonal blocks of that, `Schur(reduced=BlockJacobi())`; "
+    "`factored`: with a sparse complete factor, `Schur(reduced=CompleteCholesky())`. 16-bit "
+    "policies keep residuals and poses in float64, all else in float32; of their products the "
+    "matrix alone is narrow. The whole run ends when a step promises less than 1e-10 of the cost,"
+    " which one iteration more or less may reach by chance: therefore also to 1e-8, and all "
+    "windows together. `50 frames`, `200 frames`: a window and a long trajectory; times are "
+    "medians of 5 calls of `minimise`, in turn, with symbolic phases and without compilation."
 )
 
 
@@ -177,7 +182,11 @@ def main() -> None:
     for name, window in windows(arguments.folder).items():
         add(solved(name, window))
     add(together(rows))
-    add(trajectory())
+    kinds = ("fp64", "fp64, Schur", "fp64, Schur, diagonal", "fp64, Schur, factored")
+    add(timed("50 frames", sliding_window(seed=0), kinds))
+    # A long way past many points: what is far away is tied to here through all between.
+    long = sliding_window(200, 1600, start_noise=3e-4, seed=0)
+    add(timed("200 frames", long, (kinds[0], *kinds[2:])))
     print(written(rows))
 
 

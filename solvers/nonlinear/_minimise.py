@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from jaxsci.errors import is_concrete, lookup
 from jaxsci.precision import Policy
-from jaxsci.solvers.preconditioners import CompletePlan, TwoLevelPlan
+from jaxsci.solvers.preconditioners import CompletePlan, DensePlan, TwoLevelPlan
 
 from ._implicit import Minimum, attach, constant
 from ._linear import AbstractLinear, Dense, Direct, Iterative
@@ -143,11 +143,11 @@ def prepare(
     if preconditioner is not None and not isinstance(preconditioner, Preconditioner):
         preconditioner = plan_preconditioner(problem, preconditioner)
     plan = None if preconditioner is None else preconditioner.plan
-    complete = isinstance(plan, CompletePlan)
+    complete = isinstance(plan, (CompletePlan, DensePlan))
     if complete and isinstance(solver, Iterative) and solver.stopping is None:
         solver = dataclasses.replace(solver, stopping="preconditioned")
     if refresh is None:
-        refresh = "always" if isinstance(plan, (CompletePlan, TwoLevelPlan)) else "auto"
+        refresh = "always" if complete or isinstance(plan, TwoLevelPlan) else "auto"
     return Prepared(
         problem,
         values,

@@ -9,9 +9,12 @@ from jaxtyping import Array
 from jaxsci.errors import is_concrete
 from jaxsci.precision import Policy
 from jaxsci.solvers.preconditioners import (
+    BlockJacobi,
     CompletePlan,
+    DenseCholesky,
     Plannable,
     SchurComplement,
+    SchurCoupling,
     SchurFactor,
     SchurJacobi,
     SchurPlan,
@@ -22,25 +25,36 @@ from ._linear import AbstractLinear, Iterative
 from ._method import Stopping
 from ._problem import Problem
 
+# Up to so many numbers, a dense matrix of both groups, and a dense factor of what is left of one,
+# take less time than the steps of conjugate gradients with diagonal blocks.
+_DENSE = 2**20
+
 
 class Schur(AbstractLinear):
     """Conjugate gradients in which one group of variables is eliminated.
 
     For problems of two variable groups, of which the second (in the order of their names:
     `"cameras"`, `"points"`) is only ever tied to the first. It is eliminated exactly, so that the
-    steps of conjugate gradients are those of the reduced system in the first, preconditioned by its
-    diagonal blocks ([`jaxsci.solvers.preconditioners.SchurJacobi`][]) or by what is `reduced`.
+    steps of conjugate gradients are those of the reduced system in the first.
 
     **Arguments:**
 
     - `rtol`, `max_steps`, `stopping`: as of [`jaxsci.solvers.nonlinear.Iterative`][]; by default
         `"preconditioned"` where `reduced` is a complete factor.
-    - `reduced`: a preconditioner of all blocks of the reduced system, e.g. `CompleteCholesky()`: a
-        few steps for each system, for long trajectories, where others need hundreds
-        ([`jaxsci.solvers.preconditioners.SchurComplement`][]). Derivatives of the minimum use a
-        complete factor, too.
+    - `reduced`: the preconditioner of the reduced system.
+        - `DenseCholesky()`: a few steps solve it. For windows: one program serves all of the same
+          sizes, and batches of them.
+        - `CompleteCholesky()`: the same for long trajectories; a program for each structure.
+        - `BlockJacobi()`: its diagonal blocks, for scenes in which many cameras see the same
+          points ([`jaxsci.solvers.preconditioners.SchurJacobi`][]); hundreds of steps.
+        - any other: see [`jaxsci.solvers.preconditioners.SchurComplement`][].
+        - `None` (default): dense where a dense matrix of all variables of the first group by all of
+          the second has at most 2^20 numbers, e.g. 100 frames and 500 points, else
+          `BlockJacobi()`.
+
+        Derivatives of the minimum use a complete factor, too.
     - `plan`: the symbolic phase, if it is done already: `planned(problem).plan`; `reduced` is a
-        part of it. Needed inside `jit` and `vmap`.
+        part of it. Needed where the indices are traced, unless it is dense.
 
     **Raises:** `TypeError` if `reduced` is not the settings of a preconditioner.
 
@@ -66,13 +80,14 @@ class Schur(AbstractLinear):
         if isinstance(self.reduced, type) or not known:
             raise TypeError(
                 "`Schur(reduced=...)`: expected settings of a preconditioner, e.g. "
-                f"`CompleteCholesky()`, or None, got {self.reduced!r}"
+                f"`DenseCholesky()`, or None, got {self.reduced!r}"
             )
 
     def planned(self, problem: Problem) -> "Schur":
         """The same, its symbolic phase done.
 
-        **Raises:** `ValueError` if the problem is not of this kind, or inside `jit`.
+        **Raises:** `ValueError` if the problem is not of this kind, or, unless the factor is dense,
+        if its indices are traced.
         """
         if self.plan is not None:
             return self
@@ -88,18 +103,25 @@ class Schur(AbstractLinear):
                 f"`Schur`: expected one group of factors that ties {first!r} to {second!r}, one "
                 f"variable each, got {len(ties)} with {second!r} and others; use `linear='cgnr'`"
             )
+        (count, dim), (points, width) = problem.sizes
+        reduced = self.reduced
+        if reduced is None:
+            small = count * dim * points * width <= _DENSE
+            reduced = DenseCholesky() if small else BlockJacobi()
         indices = ties[0].indices
-        if not is_concrete(indices):
+        if is_concrete(indices):
+            indices = np.asarray(indices)
+        elif not isinstance(reduced, DenseCholesky):
             raise ValueError(
                 "`Schur`: the indices are traced; plan outside `jit` and `vmap`, "
-                "`Schur().planned(problem)`, and hand that to `minimise(linear=...)`"
+                "`Schur().planned(problem)`, and hand that to `minimise(linear=...)`, or use "
+                "`Schur(reduced=DenseCholesky())`"
             )
-        a, b = (np.asarray(indices)[:, ties[0].variables.index(name)] for name in (first, second))
-        (count, dim), (points, _) = problem.sizes
-        if self.reduced is None:
+        a, b = (indices[:, ties[0].variables.index(name)] for name in (first, second))
+        if isinstance(reduced, BlockJacobi):
             plan = SchurJacobi().plan(a, b, count, points)
         else:
-            plan = SchurComplement(self.reduced).plan(a, b, count, points, dim)
+            plan = SchurComplement(reduced).plan(a, b, count, points, dim)
         return dataclasses.replace(self, reduced=None, plan=plan)
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
@@ -115,7 +137,9 @@ class Schur(AbstractLinear):
     def _complete(self) -> bool:
         """Whether the factor is that of the whole matrix."""
         coupling = None if self.plan is None else self.plan.coupling
-        return coupling is not None and isinstance(coupling.plan, CompletePlan)
+        if isinstance(coupling, SchurCoupling):
+            return isinstance(coupling.plan, CompletePlan)
+        return coupling is not None
 
     def _factor(
         self, jacobian: BlockJacobian, damping: Array | float, policy: Policy | None

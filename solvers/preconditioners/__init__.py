@@ -10,6 +10,9 @@ from ._cholesky import TriangularSolves as TriangularSolves
 from ._complete import CompleteCholesky as CompleteCholesky
 from ._complete import CompleteFactor as CompleteFactor
 from ._complete import CompletePlan as CompletePlan
+from ._dense import DenseCholesky as DenseCholesky
+from ._dense import DenseFactor as DenseFactor
+from ._dense import DensePlan as DensePlan
 from ._fsai import FSAI as FSAI
 from ._fsai import FSAIFactor as FSAIFactor
 from ._fsai import FSAIPlan as FSAIPlan
@@ -19,6 +22,7 @@ from ._jacobi import JacobiPlan as JacobiPlan
 from ._jacobi import PointJacobi as PointJacobi
 from ._schur import SchurComplement as SchurComplement
 from ._schur import SchurCoupling as SchurCoupling
+from ._schur import SchurDenseCoupling as SchurDenseCoupling
 from ._schur import SchurFactor as SchurFactor
 from ._schur import SchurJacobi as SchurJacobi
 from ._schur import SchurPlan as SchurPlan

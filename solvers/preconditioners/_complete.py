@@ -16,6 +16,7 @@ from ._base import AbstractPreconditioner, dtypes
 from ._blocks import BlockMatrix, check_matrix, regular_diagonal
 from ._cholesky import PRECONDITIONER_RESULTS
 from ._pattern import check_pattern
+from ._shift import shifted
 
 Fronts: TypeAlias = tuple[tuple[Float[Array, "S B c c"], Float[Array, "S B r c"]], ...]
 
@@ -149,35 +150,21 @@ class CompleteFactor(AbstractPreconditioner):
         return jnp.where(self.sound, y, x)
 
 
-# The first shift is a few roundings of the compute dtype: less is not seen by the pivots.
-_FIRST_SHIFT, _SHIFT_GROWTH, _TRIES = 8.0, 8.0, 8
-
-
 def _shifted(
     plan: SupernodalPlan, diagonal: Float[Array, "N d d"], lower: Float[Array, "E d d"], stored: str
 ) -> tuple[Fronts, Array, Array]:
     """The first factor that does not break down, of those with growing shifts."""
     identity = jnp.eye(diagonal.shape[1], dtype=diagonal.dtype)[None]
-    first = jnp.asarray(_FIRST_SHIFT * float(jnp.finfo(diagonal.dtype).eps), diagonal.dtype)
     places = jnp.zeros((len(lower),), jnp.int32)
 
-    def attempt(state):
-        tried, shift = state[0], state[1]
+    def attempt(shift: Array) -> tuple[Fronts, Array]:
         # Only the numbers are read: where they belong is in the plan.
         H = BlockSymmetric(diagonal + shift * identity * diagonal, lower, places, places)
         factor = plan.factor(H, stored=stored)
-        fronts, ok = factor.factors, factor.result == DIRECT_RESULTS.successful
-        further = jnp.where(shift > 0, shift * _SHIFT_GROWTH, first)
-        return tried + 1, jnp.where(ok, shift, further), ok, fronts
+        return factor.factors, factor.result == DIRECT_RESULTS.successful
 
-    tried, none = jnp.zeros((), jnp.int32), jnp.zeros((), diagonal.dtype)
     empty = tuple(
         tuple(jnp.zeros(shape, stored) for shape in band.shapes(diagonal.shape[1]))
         for band in plan.bands
     )
-    _, shift, ok, fronts = jax.lax.while_loop(
-        lambda state: ~state[2] & (state[0] < _TRIES),
-        attempt,
-        (tried, none, jnp.asarray(False), empty),
-    )
-    return fronts, shift, ok
+    return shifted(attempt, empty, diagonal.dtype)

@@ -9,11 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxsci.precision import Policy
+from jaxsci.errors import is_concrete
+from jaxsci.precision import Policy, matmul
 from jaxsci.solvers.sparse import BlockSymmetric, small_matmul
 
 from ._base import AbstractPreconditioner, Plannable, dtypes
 from ._blocks import regular_diagonal, safe_inverse_root, times_transpose
+from ._dense import DenseCholesky, DenseFactor, dense_factor
 from ._jacobi import JacobiPlan
 from ._rounding import block_product, stored_blocks
 
@@ -52,12 +54,14 @@ class SchurComplement(eqx.Module):
     observations of a point, and what the factor fills in.
 
     Limits: a program is compiled for each structure of who sees what, where that of
-    [`jaxsci.solvers.preconditioners.SchurJacobi`][] serves all of the same sizes (C).
+    [`jaxsci.solvers.preconditioners.SchurJacobi`][] serves all of the same sizes; so does that of a
+    dense factor, for which `S` is a product of dense matrices, of all cameras by all points.
 
     **Arguments:**
 
-    - `reduced`: of `S`, e.g. [`jaxsci.solvers.preconditioners.CompleteCholesky`][] or
-        [`jaxsci.solvers.preconditioners.IncompleteCholesky`][].
+    - `reduced`: of `S`, e.g. [`jaxsci.solvers.preconditioners.CompleteCholesky`][],
+        [`jaxsci.solvers.preconditioners.IncompleteCholesky`][] or, for windows,
+        [`jaxsci.solvers.preconditioners.DenseCholesky`][].
     """
 
     reduced: Plannable
@@ -72,20 +76,41 @@ class SchurComplement(eqx.Module):
     def plan(
         self, cameras: np.ndarray, points: np.ndarray, N: int, P: int, dim: int
     ) -> "SchurPlan":
-        """The symbolic phase, on the host.
+        """The symbolic phase, on the host; nothing, and also inside `jit`, for a dense factor.
 
         **Arguments:** as of [`jaxsci.solvers.preconditioners.SchurJacobi`][]; `dim`:
         how many numbers a camera has.
 
         **Raises:** `ValueError` if these are not such indices.
         """
+        if isinstance(self.reduced, DenseCholesky):
+            if is_concrete((cameras, points)):
+                _check("SchurComplement", np.asarray(cameras), np.asarray(points), N, P)
+            camera, point = (jnp.asarray(index, jnp.int32) for index in (cameras, points))
+            # What is added up in a dense matrix may come in several parts.
+            return SchurPlan(None, camera, point, N, P, SchurDenseCoupling(dim))
         plan, pairs = _plan("SchurComplement", cameras, points, N, P)
         coupling = _couple(pairs // P, pairs % P, N, dim, self.reduced)
         return dataclasses.replace(plan, coupling=coupling)
 
 
+class SchurDenseCoupling(eqx.Module):
+    """All of `S` at once; `dim`: the numbers of a camera."""
+
+    dim: int = eqx.field(static=True)
+
+    def factor(
+        self, whole: "SchurPlan", E: Float[Array, "F c p"], policy: Policy | None
+    ) -> DenseFactor:
+        """The factor of `1 - E E'`."""
+        N, P, (c, p) = whole.count, whole.points, E.shape[1:]
+        spread = jnp.zeros((N, c, P, p), E.dtype).at[whole.camera, :, whole.point].add(E)
+        spread = spread.reshape(N * c, P * p)
+        return dense_factor(jnp.eye(N * c, dtype=E.dtype) - matmul(spread, spread.T), policy)
+
+
 class SchurCoupling(eqx.Module):
-    """The blocks of `S` below its diagonal, and what factors it.
+    """The blocks of `S` below its diagonal that are not zero, and what factors it.
 
     - `later`, `earlier`: two distinct pairs of one point, of different cameras, `(K,)`.
     - `place`: the block that this is a part of.
@@ -101,26 +126,30 @@ class SchurCoupling(eqx.Module):
     plan: Any
     dim: int = eqx.field(static=True)
 
-    def blocks(self, E: Float[Array, "F c p"]) -> Float[Array, "E c c"]:
-        """The blocks of `-E E'`."""
+    def factor(
+        self, whole: "SchurPlan", E: Float[Array, "F c p"], policy: Policy | None
+    ) -> AbstractPreconditioner:
+        """The factor of `1 - E E'`."""
         products = times_transpose(E[self.later], E[self.earlier])
-        return -jax.ops.segment_sum(products, self.place, len(self.rows))
+        below = -jax.ops.segment_sum(products, self.place, len(self.rows))
+        H = BlockSymmetric(whole.remaining(E), below, self.rows, self.cols)
+        return self.plan.factor(H, policy=policy)
 
 
 class SchurPlan(eqx.Module):
     """The symbolic phase of both preconditioners that eliminate points.
 
-    - `pair`: which distinct (camera, point) each observation has, `(F,)`.
+    - `pair`: which distinct (camera, point) each observation has, `(F,)`; its own if None.
     - `camera`, `point`: those of each distinct pair, `(F,)`; zero blocks belong to the spare ones.
     - `coupling`: of the cameras, unless it is left out.
     """
 
-    pair: Int[Array, " F"]
+    pair: Int[Array, " F"] | None
     camera: Int[Array, " F"]
     point: Int[Array, " F"]
     count: int = eqx.field(static=True)
     points: int = eqx.field(static=True)
-    coupling: SchurCoupling | None = None
+    coupling: SchurCoupling | SchurDenseCoupling | None = None
 
     def factor(
         self,
@@ -143,7 +172,7 @@ class SchurPlan(eqx.Module):
         """
         B, C = diagonal
         c, p = B.shape[-1], C.shape[-1]
-        expected = ((self.count, c, c), (self.points, p, p), (len(self.pair), c, p))
+        expected = ((self.count, c, c), (self.points, p, p), (len(self.camera), c, p))
         if (B.shape, C.shape, cross.shape) != expected:
             raise ValueError(
                 f"`SchurPlan.factor(diagonal, cross)`: expected shapes {expected}, as planned, got "
@@ -158,17 +187,15 @@ class SchurPlan(eqx.Module):
         X = safe_inverse_root(regular_diagonal(B.astype(compute), damping))
         Y = safe_inverse_root(regular_diagonal(C.astype(compute), damping))
         cross = jax.lax.stop_gradient(cross.astype(compute))
-        E = jax.ops.segment_sum(cross, self.pair, len(self.pair))
+        E = cross
+        if self.pair is not None:
+            E = jax.ops.segment_sum(cross, self.pair, len(self.pair))
         # In variables with unit diagonal blocks, no entry of E is larger than one.
         E = times_transpose(small_matmul(X[self.camera], E, E.dtype), Y[self.point])
-        S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)
-        remaining = jnp.eye(c, dtype=X.dtype)[None] - S
         if self.coupling is None:
-            inner = JacobiPlan(point=False).factor((remaining,), policy=policy)
+            inner = JacobiPlan(point=False).factor((self.remaining(E),), policy=policy)
         else:
-            tied = self.coupling
-            H = BlockSymmetric(remaining, tied.blocks(E), tied.rows, tied.cols)
-            inner = tied.plan.factor(H, policy=policy)
+            inner = self.coupling.factor(self, E, policy)
         placed = [stored_blocks(blocks, stored, wide) for blocks in (X, Y)]
         return SchurFactor(
             plan=self,
@@ -179,6 +206,11 @@ class SchurPlan(eqx.Module):
             size=self.count * c + self.points * p,
             dtype=wide,
         )
+
+    def remaining(self, E: Float[Array, "F c p"]) -> Float[Array, "N c c"]:
+        """The diagonal blocks of `1 - E E'`."""
+        S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)
+        return jnp.eye(E.shape[1], dtype=E.dtype)[None] - S
 
 
 class SchurFactor(AbstractPreconditioner):
@@ -239,6 +271,16 @@ def _plan(
 ) -> tuple[SchurPlan, np.ndarray]:
     """The plan without a coupling, and the distinct pairs, `camera P + point`, sorted."""
     cameras, points = np.asarray(cameras), np.asarray(points)
+    _check(name, cameras, points, N, P)
+    pairs, pair = np.unique(cameras.astype(np.int64) * P + points, return_inverse=True)
+    # As many pairs as observations, so that their number is not part of what is compiled.
+    spare = len(cameras) - len(pairs)
+    camera, point = np.pad(pairs // P, (0, spare)), np.pad(pairs % P, (0, spare))
+    arrays = (jnp.asarray(array, jnp.int32) for array in (pair, camera, point))
+    return SchurPlan(*arrays, count=N, points=P), pairs
+
+
+def _check(name: str, cameras: np.ndarray, points: np.ndarray, N: int, P: int) -> None:
     for argument, index, count in (("cameras", cameras, N), ("points", points, P)):
         fits = index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
         if not fits or len(index) != len(cameras):
@@ -251,12 +293,6 @@ def _plan(
                 f"`{name}.plan({argument}=...)`: expected 0 <= {argument} < {count}, got "
                 f"{index.min()} to {index.max()}"
             )
-    pairs, pair = np.unique(cameras.astype(np.int64) * P + points, return_inverse=True)
-    # As many pairs as observations, so that their number is not part of what is compiled.
-    spare = len(cameras) - len(pairs)
-    camera, point = np.pad(pairs // P, (0, spare)), np.pad(pairs % P, (0, spare))
-    arrays = (jnp.asarray(array, jnp.int32) for array in (pair, camera, point))
-    return SchurPlan(*arrays, count=N, points=P), pairs
 
 
 def _couple(

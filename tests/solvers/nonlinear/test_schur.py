@@ -1,5 +1,6 @@
 """The linear solver of bundle adjustment: the same minimum, in fewer steps of CG."""
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -15,8 +16,15 @@ from jaxsci.solvers.nonlinear import (
     Variables,
     minimise,
 )
-from jaxsci.solvers.preconditioners import CompleteCholesky
-from jaxsci.solvers.slam import bundle_to_problem, bundle_to_values, sliding_window
+from jaxsci.solvers.preconditioners import BlockJacobi, CompleteCholesky, DenseCholesky
+from jaxsci.solvers.slam import (
+    bundle_batch,
+    bundle_to_problem,
+    bundle_to_values,
+    sliding_window,
+)
+
+REDUCED = [BlockJacobi(), CompleteCholesky(), DenseCholesky()]
 
 
 def solve(window, linear):
@@ -31,20 +39,21 @@ def solve(window, linear):
 def test_minimum_in_fewer_steps(x64):
     window = sliding_window(6, 24, views=4, seed=0)
     plain = solve(window, Iterative(rtol=1e-2))
-    found = solve(window, "schur")
+    found = solve(window, Schur(reduced=BlockJacobi()))
     assert float(found.cost) == pytest.approx(float(plain.cost), rel=1e-9)
     assert int(found.linear_steps) <= 0.85 * int(plain.linear_steps)
 
 
 @pytest.mark.parametrize("policy", ["double", "bundle_adjustment,residual=f64,update=f64"])
-def test_minimum_in_a_few_steps_where_the_reduced_system_is_factored(x64, policy):
+@pytest.mark.parametrize("linear", ["schur", Schur(reduced=CompleteCholesky())])
+def test_minimum_in_a_few_steps_where_the_reduced_system_is_factored(x64, policy, linear):
     window = sliding_window(6, 24, views=4, seed=0)
     plain = solve(window, Iterative(rtol=1e-2))
     found = minimise(
         bundle_to_problem(window),
         bundle_to_values(window),
         method=LevenbergMarquardt(),
-        linear=Schur(reduced=CompleteCholesky()),
+        linear=linear,
         policy=policy,
     )
     assert float(found.cost) == pytest.approx(float(plain.cost), rel=1e-9)
@@ -52,7 +61,7 @@ def test_minimum_in_a_few_steps_where_the_reduced_system_is_factored(x64, policy
     assert int(found.linear_steps) <= (1 if policy == "double" else 5) * int(found.steps)
 
 
-@pytest.mark.parametrize("reduced", [None, CompleteCholesky()])
+@pytest.mark.parametrize("reduced", REDUCED)
 def test_derivatives_are_those_of_a_dense_solver(x64, reduced):
     start = {"c": jnp.zeros((3, 3)), "p": jnp.ones((5, 2))}
     data = jnp.asarray(DATA, jnp.float64)
@@ -73,6 +82,39 @@ def test_a_plan_that_is_handed_over_is_used_as_one_that_is_made(x64):
     planned = linear.planned(bundle_to_problem(window))
     steps = {int(solve(window, each).linear_steps) for each in (linear, Schur(plan=planned.plan))}
     assert len(steps) == 1
+
+
+def test_a_dense_factor_where_it_is_small():
+    def chosen(cameras, points):
+        variables = {
+            "c": Variables(Euclidean(6), cameras), "p": Variables(Euclidean(3), points)
+        }  # fmt: skip
+        tie = Factors(lambda c, p, _: c[:3] - p, ("c", "p"), np.array([[0, 0], [0, 0], [1, 1]]))
+        return Schur().planned(Problem(variables, [tie])).plan.coupling
+
+    assert chosen(50, 233).dim == 6
+    assert chosen(200, 1000) is None
+
+
+@pytest.mark.slow_but(1)
+@pytest.mark.parametrize("policy", ["double", "bundle_adjustment,residual=f64,update=f64"])
+def test_windows_of_several_structures_in_one_batch(x64, policy):
+    """The structure is traced: nothing has to be planned."""
+    whole = sliding_window(12, 40, seed=0)
+    parts = [whole.window(k, 6) for k in (0, 3, 6)]
+
+    @eqx.filter_jit
+    @eqx.filter_vmap
+    def together(problem, values):
+        found = minimise(
+            problem, values, method=LevenbergMarquardt(), linear="schur", policy=policy, throw=False
+        )
+        return found.cost, found.linear_steps
+
+    costs, steps = together(*bundle_batch(parts))
+    for k, part in enumerate(parts):
+        assert float(costs[k]) == pytest.approx(float(solve(part, "cgnr").cost), rel=1e-8)
+    assert int(steps.max()) <= (20 if policy == "double" else 60)
 
 
 def near(a, b, z):
@@ -96,7 +138,7 @@ def small(data=DATA, indices=SEEN):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("reduced", [None, CompleteCholesky()])
+@pytest.mark.parametrize("reduced", REDUCED)
 def test_other_slots_priors_and_batches(reduced):
     start = {"c": jnp.zeros((3, 3)), "p": jnp.ones((5, 2))}
     linear = Schur(rtol=1e-4, reduced=reduced).planned(small())
@@ -127,7 +169,7 @@ def test_bad_input_is_named():
     with pytest.raises(ValueError, match="got 2 with 'p' and others"):
         Schur().planned(Problem(problem.variables, [*problem.factors, tied]))
     with pytest.raises(ValueError, match="plan outside `jit`"):
-        jax.jit(lambda i: Schur().planned(small(indices=i)).plan.pair)(SEEN)
+        jax.jit(lambda i: Schur(reduced=BlockJacobi()).planned(small(indices=i)).plan.pair)(SEEN)
     for wrong in ("complete", CompleteCholesky):
         with pytest.raises(TypeError, match=r"`Schur\(reduced=...\)`: expected settings"):
             Schur(reduced=wrong)

@@ -14,7 +14,11 @@ from jaxsci.solvers.nonlinear import (
     minimise,
     plan_preconditioner,
 )
-from jaxsci.solvers.preconditioners import PRECONDITIONER_RESULTS, CompleteCholesky
+from jaxsci.solvers.preconditioners import (
+    PRECONDITIONER_RESULTS,
+    CompleteCholesky,
+    DenseCholesky,
+)
 from jaxsci.solvers.slam import (
     from_values,
     graph_cost,
@@ -28,7 +32,9 @@ from jaxsci.solvers.sparse import BlockSymmetric, block_scaling
 
 N, D = 12, 2
 ROWS, COLS = np.array([(i, j) for i in range(N) for j in range(i) if i - j == 1 or i - j == 5]).T
-PLAN = CompleteCholesky(leaf=2).plan(ROWS, COLS, N, D)
+SETTINGS = [CompleteCholesky(leaf=2), DenseCholesky()]
+PLANS = [settings.plan(ROWS, COLS, N, D) for settings in SETTINGS]
+both = pytest.mark.parametrize("plan", PLANS, ids=["sparse", "dense"])
 
 
 def matrix(dtype, smallest=0.1):
@@ -43,8 +49,8 @@ def matrix(dtype, smallest=0.1):
 
 
 @eqx.filter_jit
-def factored(H, policy=None, damping=0.0):
-    return PLAN.factor(H, policy=policy, damping=damping)
+def factored(plan, H, policy=None, damping=0.0):
+    return plan.factor(H, policy=policy, damping=damping)
 
 
 @pytest.mark.slow_but(1)
@@ -52,9 +58,10 @@ def factored(H, policy=None, damping=0.0):
     ("policy", "tolerance"),
     [("double", 1e-12), ("double,precondition=f32", 1e-5), ("double,precondition=f16", 2e-2)],
 )
-def test_inverse_to_the_rounding_of_its_storage(x64, policy, tolerance):
+@both
+def test_inverse_to_the_rounding_of_its_storage(x64, plan, policy, tolerance):
     H = matrix(jnp.float64)
-    M = factored(H, Policy.parse(policy), 0.05)
+    M = factored(plan, H, Policy.parse(policy), 0.05)
     exact = np.linalg.inv(np.asarray(H.as_matrix()) + 0.05 * np.eye(N * D))
     v = jnp.asarray(np.random.default_rng(1).standard_normal(N * D))
     error = np.linalg.norm(M.mv(v) - exact @ v) / np.linalg.norm(exact @ v)
@@ -65,42 +72,49 @@ def test_inverse_to_the_rounding_of_its_storage(x64, policy, tolerance):
     np.testing.assert_allclose(M.mv(1e-30 * v), 1e-30 * M.mv(v), rtol=1e-3, atol=1e-33)
 
 
-def test_a_lost_pivot_is_shifted_and_said(x64):
+@both
+def test_a_lost_pivot_is_shifted_and_said(x64, plan):
     """Least eigenvalue -1e-3: no factor of `H` itself."""
-    M = factored(matrix(jnp.float64, smallest=-1e-3), Policy.parse("double,precondition=f32"))
+    M = factored(plan, matrix(jnp.float64, smallest=-1e-3), Policy.parse("double,precondition=f32"))
     assert M.result == PRECONDITIONER_RESULTS.shifted
     assert 0 < M.shift < 0.1
     assert np.linalg.eigvalsh(np.asarray(M.as_matrix())).min() > 0
 
 
-def test_breakdown_is_the_identity():
+@both
+def test_after_a_breakdown_couplings_are_left_out(plan):
+    """The sparse factor is the identity, the dense one the inverse of the diagonal."""
     H = matrix(jnp.float32)
-    M = factored(eqx.tree_at(lambda H: H.lower, H, H.lower.at[0].set(jnp.nan)))
+    M = factored(plan, eqx.tree_at(lambda H: H.lower, H, H.lower.at[0].set(jnp.nan)))
     assert M.result == PRECONDITIONER_RESULTS.breakdown
     v = jnp.arange(N * D, dtype=jnp.float32)
-    np.testing.assert_array_equal(M.mv(v), v)
+    diagonal = jnp.diagonal(H.diagonal, axis1=1, axis2=2).ravel()
+    expected = v if plan is PLANS[0] else v / diagonal
+    np.testing.assert_allclose(M.mv(v), expected, rtol=1e-6)
 
 
-@pytest.mark.slow
-def test_under_vmap():
+@pytest.mark.slow_but(1)
+@both
+def test_under_vmap(plan):
     H = matrix(jnp.float32)
     diagonals = jnp.stack([H.diagonal, 2 * H.diagonal])
     v = jnp.ones(N * D)
 
     def solve(diagonal):
-        return PLAN.factor(eqx.tree_at(lambda H: H.diagonal, H, diagonal)).mv(v)
+        return plan.factor(eqx.tree_at(lambda H: H.diagonal, H, diagonal)).mv(v)
 
-    both = jax.jit(jax.vmap(solve))(diagonals)
-    for one, diagonal in zip(both, diagonals, strict=True):
+    found = jax.jit(jax.vmap(solve))(diagonals)
+    for one, diagonal in zip(found, diagonals, strict=True):
         np.testing.assert_allclose(one, solve(diagonal), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.slow
-def test_one_step_does_what_many_did(x64):
+@pytest.mark.parametrize("settings", SETTINGS)
+def test_one_step_does_what_many_did(x64, settings):
     """A float32 factor leaves a float64 solve to 1e-10 a few steps."""
     graph = sphere(6, 12, seed=0)
     problem, values = to_problem(graph), to_values(graph)
-    plan = plan_preconditioner(problem, CompleteCholesky())
+    plan = plan_preconditioner(problem, settings)
     policy = Policy.parse("double,precondition=f32")
 
     @eqx.filter_jit
@@ -115,12 +129,13 @@ def test_one_step_does_what_many_did(x64):
     assert solution.steps <= 4
 
 
-def test_bad_input_is_named():
+@both
+def test_bad_input_is_named(plan):
     with pytest.raises(ValueError, match=r"`CompleteCholesky\(leaf=...\)`: expected at least 1"):
         CompleteCholesky(leaf=0)
     with pytest.raises(ValueError, match="expected blocks of shapes"):
         one = jnp.array([1]), jnp.array([0])
-        PLAN.factor(BlockSymmetric(jnp.ones((N + 1, D, D)), jnp.ones((1, D, D)), *one))
+        plan.factor(BlockSymmetric(jnp.ones((N + 1, D, D)), jnp.ones((1, D, D)), *one))
 
 
 @pytest.mark.slow

@@ -9,6 +9,7 @@ from jaxsci.precision import Policy
 from jaxsci.solvers.preconditioners import (
     BlockJacobi,
     CompleteCholesky,
+    DenseCholesky,
     IncompleteCholesky,
     SchurComplement,
     SchurJacobi,
@@ -82,6 +83,17 @@ def test_with_all_couplings_it_is_the_inverse(x64, reduced, seed, couplings):
     cameras, points, A, B, H = problem(seed)
     plan = SchurComplement(reduced).plan(cameras, points, N, P, C)
     assert len(plan.coupling.rows) == couplings
+    close_to_the_inverse(plan, H, A, B)
+
+
+def test_dense_it_is_the_inverse(x64):
+    """Pairs that are seen twice come in parts."""
+    cameras, points, A, B, H = problem()
+    plan = SchurComplement(DenseCholesky()).plan(cameras, points, N, P, C)
+    close_to_the_inverse(plan, H, A, B)
+
+
+def close_to_the_inverse(plan, H, A, B):
     M, left = applied(plan, *inputs(H, A, B, jnp.float64, 0.3))
     expected = np.linalg.inv(H + 0.3 * np.eye(len(H)))
     close(M, expected, 1e-11)
@@ -118,7 +130,10 @@ def test_cameras_without_a_common_point_and_one_that_is_held(x64):
     close(M, np.linalg.inv(H), 1e-12)
 
 
-@pytest.mark.parametrize("settings", [SchurJacobi(), SchurComplement(CompleteCholesky())])
+@pytest.mark.parametrize(
+    "settings",
+    [SchurJacobi(), SchurComplement(CompleteCholesky()), SchurComplement(DenseCholesky())],
+)
 def test_batches_go_through(settings):
     cameras, points, A, B, H = problem()
     size = (N, P, C) if isinstance(settings, SchurComplement) else (N, P)
@@ -162,6 +177,8 @@ def test_bad_input():
     narrow = SchurComplement(BlockJacobi()).plan(cameras, points, N, P, C - 1)
     with pytest.raises(ValueError, match=f"cameras of {C - 1} numbers, as planned, got {C}"):
         narrow.factor(*inputs(H, A, B, jnp.float32, 0.0)[:2])
+    with pytest.raises(ValueError, match=r"SchurComplement.plan\(cameras=.*0 <= cameras < 2"):
+        SchurComplement(DenseCholesky()).plan(cameras, points, 2, P, C)
     with pytest.raises(TypeError, match="reduced=.*CompleteCholesky"):
         SchurComplement("complete")
     plan = SchurJacobi().plan(cameras, points, N, P)
