@@ -15,6 +15,8 @@ import dataclasses
 import importlib
 import multiprocessing
 import os
+import shlex
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -215,20 +217,29 @@ AGAINST = {
 
 
 def graphs(
-    edges: int, rate: float, repeats: int, receive: Any = None, wait: float = 0
+    edges: int,
+    rate: float,
+    repeats: int,
+    kinds: tuple[str, ...] = tuple(WAYS),
+    receive: Any = None,
+    wait: float = 0,
 ) -> list[Measurement]:
-    """The rows of one graph; GTSAM's come through `receive`."""
+    """The rows of one graph, those of `kinds`; GTSAM's come through `receive`."""
+    ways = {kind: WAYS[kind] for kind in kinds}
     graph = graph_of(edges)
     problem, values = to_problem(graph), to_values(graph)
     name, rows, plans = f"{len(graph.edges)} edges", [], {}
+    settings = [setting for _, setting in ways.values()]
     for what, setting in (("FSAI", FSAI()), ("two levels", TwoLevel())):
+        if type(setting) not in map(type, settings):
+            continue
         began = time.perf_counter()
         plans[type(setting)] = plan_preconditioner(problem, setting)
         symbolic = time.perf_counter() - began
         what = f"{name}: symbolic phase of {what}, on the host"
         rows.append(Measurement(what, symbolic, "s", "lower"))
     solves, runs, bytes_moved = {}, {}, {}
-    for kind, (text, setting) in WAYS.items():
+    for kind, (text, setting) in ways.items():
         policy, made = Policy.parse(text), plans.get(type(setting))
 
         def run(problem, values, made, policy=policy):
@@ -244,14 +255,15 @@ def graphs(
         runs[kind] = run, problem, values, made
     programs = compiled({(kind, 0): job for kind, job in solves.items()} |
                         {(kind, 1): job for kind, job in runs.items()})  # fmt: skip
-    solves, runs = ({k: programs[k, part][0] for k in WAYS} for part in (0, 1))
+    solves, runs = ({k: programs[k, part][0] for k in ways} for part in (0, 1))
     seconds = interleaved(solves, repeats)
     found = {kind: run() for kind, run in runs.items()}
-    whole = interleaved(runs, max(3, repeats // 2))
-    for kind in WAYS:
+    whole = interleaved(runs, max(min(3, repeats), repeats // 2))
+    exact = "fp64" if "fp64" in ways else kinds[0]
+    for kind in ways:
         base = AGAINST.get(kind, "fp32")
         each, what, asked = seconds[kind] / STEPS, f"{name}, {kind}", None
-        if kind.startswith("fp16"):
+        if kind.startswith("fp16") and jax.default_backend() != "cpu":
             asked = GRAPHS
         counts = f"{int(found[kind].linear_steps)} steps of CG, {int(found[kind].steps)} iterations"
         rows += [
@@ -262,8 +274,8 @@ def graphs(
                         "x", "lower", asked),
             Measurement(f"{what}: a whole minimisation ({counts})", whole[kind], "s", "lower"),
             Measurement(f"{what}: that / {base}'s", whole[kind] / whole[base], "x", "lower"),
-            Measurement(f"{what}: cost / fp64's - 1",
-                        float(found[kind].cost / found["fp64"].cost) - 1, "", "lower"),
+            Measurement(f"{what}: cost / {exact}'s - 1",
+                        float(found[kind].cost / found[exact].cost) - 1, "", "lower"),
         ]  # fmt: skip
     if receive is None:
         return rows
@@ -273,10 +285,10 @@ def graphs(
     return [
         *rows,
         Measurement(f"{name}: GTSAM on the CPU, {iterations} iterations", taken, "s", "lower"),
-        Measurement(f"{name}: cost of fp64 / GTSAM's - 1", float(found["fp64"].cost) / cost - 1,
+        Measurement(f"{name}: cost of {exact} / GTSAM's - 1", float(found[exact].cost) / cost - 1,
                     "", "lower"),
         *(Measurement(f"{name}, {kind}: time / GTSAM's on the CPU", whole[kind] / taken, "x",
-                      "lower", 1.0 if edges >= 1e5 else None) for kind in WAYS),
+                      "lower", 1.0 if edges >= 1e5 else None) for kind in ways),
     ]  # fmt: skip
 
 
@@ -286,8 +298,13 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", nargs="*", choices=("windows", "graphs"))
+    parser.add_argument("--kinds", nargs="*", choices=tuple(WAYS), default=tuple(WAYS),
+                        help="of graphs; each with the one that it is held against")  # fmt: skip
     parser.add_argument("--wait", type=float, default=120, help="for GTSAM, seconds; 0: without")
     arguments = parser.parse_args()
+    lacking = {AGAINST.get(kind, "fp32") for kind in arguments.kinds} - set(arguments.kinds)
+    if lacking:
+        parser.error(f"--kinds: expected also {', '.join(sorted(lacking))}, to compare with")
     jax.config.update("jax_enable_x64", True)
     rate = copy_rate()
     rows = [Measurement("a large copy, bytes read and written", rate / 1e9, "GB/s", "higher")]
@@ -298,8 +315,8 @@ def main() -> None:
             print(f"{row.metric}: {row.value:.4g} {row.unit} {row.verdict}", flush=True)
         report(
             "large_solvers",
-            "Solvers on a GPU",
-            "python benchmarks/large_solvers.py",
+            "Solvers at sizes for a GPU",
+            shlex.join(["python", "benchmarks/large_solvers.py", *sys.argv[1:]]),
             rows,
             "Windows: conjugate gradients on blocks of unit columns, whole minimisations by "
             "Levenberg-Marquardt. Graphs: a torus, Gauss-Newton from the truth with noise; block "
@@ -315,7 +332,7 @@ def main() -> None:
     if "windows" in only:
         add(windows(arguments.batch, rate, repeats))
     for edges in arguments.edges if "graphs" in only else ():
-        add(graphs(edges, rate, repeats, receive, arguments.wait))
+        add(graphs(edges, rate, repeats, tuple(arguments.kinds), receive, arguments.wait))
 
 
 if __name__ == "__main__":

@@ -7,8 +7,9 @@ import numpy as np
 from ._dissection import Part, dissect
 
 # Fronts are padded to one of at most so many sizes. Each is one more loop to compile, so that there
-# are fewer where padding then costs no more than this part, or this many multiplications (5 ms).
-_BANDS, _PADDING, _PADDING_WORK = 5, 0.1, 30_000_000
+# are fewer where padding then costs no more than this part, or this many multiplications (half a
+# millisecond).
+_BANDS, _PADDING, _PADDING_WORK = 5, 0.1, 3_000_000
 # How many multiplications one step of the loop should do, so that its overhead is nothing.
 _STEP_WORK = 10_000_000
 

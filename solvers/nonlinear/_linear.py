@@ -146,21 +146,23 @@ class Dense(AbstractLinear):
     """A dense Cholesky factorisation of `J'J + damping`, for a few thousand columns."""
 
     def solve(self, jacobian, residual, damping, policy, stopping, preconditioner):
-        factor = self._factor(jacobian, damping)
+        factor = gram_cholesky(jacobian, damping)
         gradient = jacobian.transpose_mv(residual)
         return checked(jsl.cho_solve((factor, True), -gradient), factor)
 
     def inverse(self, jacobian, damping):
-        factor = self._factor(jacobian, damping)
+        factor = gram_cholesky(jacobian, damping)
         like = jax.ShapeDtypeStruct(factor.shape[:1], factor.dtype)
         solve = functools.partial(jsl.cho_solve, (factor, True))
         return lx.FunctionLinearOperator(solve, like, lx.positive_semidefinite_tag)
 
-    def _factor(self, jacobian: BlockJacobian, damping: Array | float) -> Array:
-        gram = jacobian.gram_matrix()
-        # A column that is held is zero: it gets a one, and stays where it is.
-        size = jnp.diagonal(gram)
-        return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(size > 0, damping, 1)))
+
+def gram_cholesky(jacobian: BlockJacobian, damping: Array | float) -> Array:
+    """The lower Cholesky factor of `J'J + damping`, dense."""
+    gram = jacobian.gram_matrix()
+    # A column that is held is zero: it gets a one, and stays where it is.
+    size = jnp.diagonal(gram)
+    return jnp.linalg.cholesky(gram + jnp.diag(jnp.where(size > 0, damping, 1)))
 
 
 def checked(value: Array, factor: Array) -> Step:

@@ -15,6 +15,7 @@ from jaxsci.errors import is_concrete, lookup
 from jaxsci.solvers.sparse import BlockDiagonal, block_scaling
 
 from ._implicit import frozen_jacobian
+from ._linear import gram_cholesky
 from ._problem import Problem, Values, check_values
 
 
@@ -97,10 +98,7 @@ def _covariance(
     chosen = chosen.at[jnp.arange(k * d), columns.reshape(-1)].set(1)
     right = jax.vmap(scales.transpose().mv)(chosen)
     if linear == "dense":
-        gram = scaled.gram_matrix()
-        # A variable that is held has columns of zero: it gets a one, and no right-hand side.
-        empty = jnp.diagonal(gram) == 0
-        factor = jnp.linalg.cholesky(gram + jnp.diag(empty.astype(dtype)))
+        factor = gram_cholesky(scaled, 0.0)
         sound = jnp.min(jnp.diagonal(factor)) ** 2 > problem.dim * eps
         solved = jsl.cho_solve((factor, True), right.T).T
         free = _untouched(problem, jacobian.gram_diagonal(), held)

@@ -191,3 +191,10 @@ def test_as_a_process(prediction):
     )
     assert failed.returncode == 1 and failed.stdout == ""
     assert failed.stderr.endswith("jaxsci constrain: absent.npz: no such file\n")
+
+
+def test_as_a_module():
+    words = [sys.executable, "-m", "jaxsci", "constrain", "absent.npz"]
+    failed = subprocess.run(words, capture_output=True, text=True)
+    assert failed.returncode == 1
+    assert failed.stderr.endswith("jaxsci constrain: absent.npz: no such file\n")
