@@ -12,6 +12,7 @@ written) over its time, against the rate at which a large array is copied. Runs 
 
 import argparse
 import dataclasses
+import functools
 import importlib
 import multiprocessing
 import os
@@ -110,19 +111,22 @@ def windows(batch: int, rate: float, repeats: int) -> list[Measurement]:
         def solve(system, policy=policy):
             return jax.vmap(lambda J, r: steps(J, r, None, policy, STEPS))(*system)
 
-        def run(problem, start, policy=policy):
+        def run(problem, start, policy=policy, linear="cgnr"):
             def alone(values):
                 return minimise(problem, values, method=LevenbergMarquardt(), policy=policy,
-                                throw=False)  # fmt: skip
+                                linear=linear, throw=False)  # fmt: skip
 
             return jax.vmap(alone)(start)
 
         made = eqx.filter_jit(system)(problem, start)
         bytes_moved[kind] = batch * moved(jax.tree.map(lambda x: x[0], made)[0], None, policy)
         solves[kind], runs[kind] = (solve, made), (run, problem, start)
+        schur = functools.partial(run, linear="schur")
+        runs[f"{kind}, Schur"] = schur, problem, start
     programs = compiled({(kind, 0): job for kind, job in solves.items()} |
                         {(kind, 1): job for kind, job in runs.items()})  # fmt: skip
-    solves, runs = ({k: programs[k, part][0] for k in PRODUCTS} for part in (0, 1))
+    solves = {kind: programs[kind, 0][0] for kind in solves}
+    runs = {kind: programs[kind, 1][0] for kind in runs}
     seconds = interleaved(solves, repeats)
     whole = interleaved(runs, repeats)
     found = {kind: run() for kind, run in runs.items()}
@@ -143,6 +147,16 @@ def windows(batch: int, rate: float, repeats: int) -> list[Measurement]:
             Measurement(f"{what}: that / fp32's", whole[kind] / whole["fp32"], "x", "lower", asked),
             Measurement(f"{what}: largest |cost / fp64's - 1|",
                         np.max(np.abs(costs[kind] / costs["fp64"] - 1)), "", "lower",
+                        1e-5 if kind == "fp16" else None),
+        ]  # fmt: skip
+        schur = f"{kind}, Schur"
+        most = int(found[schur].linear_steps.max())
+        rows += [
+            Measurement(f"{what}, Schur: a minimisation of all ({most} steps at most)",
+                        1e3 * whole[schur], "ms", "lower"),
+            Measurement(f"{what}, Schur: that / without", whole[schur] / whole[kind], "x", "lower"),
+            Measurement(f"{what}, Schur: largest |cost / fp64's - 1|",
+                        np.max(np.abs(costs[schur] / costs["fp64"] - 1)), "", "lower",
                         1e-5 if kind == "fp16" else None),
         ]  # fmt: skip
     return rows
