@@ -273,7 +273,7 @@ def graphs(
     seconds = interleaved(solves, repeats)
     found = {kind: run() for kind, run in runs.items()}
     whole = interleaved(runs, max(min(3, repeats), repeats // 2))
-    exact = "fp64" if "fp64" in ways else kinds[0]
+    exact = "fp64" if "fp64" in ways else AGAINST.get(kinds[0], "fp32")
     for kind in ways:
         base = AGAINST.get(kind, "fp32")
         each, what, asked = seconds[kind] / STEPS, f"{name}, {kind}", None
@@ -312,7 +312,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--repeats", type=int, default=9)
     parser.add_argument("--only", nargs="*", choices=("windows", "graphs"))
-    parser.add_argument("--kinds", nargs="*", choices=tuple(WAYS), default=tuple(WAYS),
+    parser.add_argument("--kinds", nargs="+", choices=tuple(WAYS), default=tuple(WAYS),
                         help="of graphs; each with the one that it is held against")  # fmt: skip
     parser.add_argument("--wait", type=float, default=120, help="for GTSAM, seconds; 0: without")
     arguments = parser.parse_args()

@@ -40,7 +40,7 @@ class Schur(AbstractLinear):
     **Arguments:**
 
     - `rtol`, `max_steps`, `stopping`: as of [`jaxsci.solvers.nonlinear.Iterative`][]; by default
-        `"preconditioned"` where `reduced` is a complete factor.
+        `"preconditioned"` where `reduced` is a complete factor, dense or sparse.
     - `reduced`: the preconditioner of the reduced system.
         - `DenseCholesky()`: a few steps solve it. For windows: one program serves all of the same
           sizes, and batches of them.
@@ -48,8 +48,8 @@ class Schur(AbstractLinear):
         - `BlockJacobi()`: its diagonal blocks, for scenes in which many cameras see the same
           points ([`jaxsci.solvers.preconditioners.SchurJacobi`][]); hundreds of steps.
         - any other: see [`jaxsci.solvers.preconditioners.SchurComplement`][].
-        - `None` (default): dense where a dense matrix of all variables of the first group by all of
-          the second has at most 2^20 numbers, e.g. 100 frames and 500 points, else
+        - `None` (default): dense where dense matrices of the first group by itself and by the
+          second have at most 2^20 numbers each, e.g. 100 frames and 500 points, else
           `BlockJacobi()`.
 
         Derivatives of the minimum use a complete factor, too.
@@ -80,7 +80,8 @@ class Schur(AbstractLinear):
         if isinstance(self.reduced, type) or not known:
             raise TypeError(
                 "`Schur(reduced=...)`: expected settings of a preconditioner, e.g. "
-                f"`DenseCholesky()`, or None, got {self.reduced!r}"
+                "`DenseCholesky()` of `jaxsci.solvers.preconditioners`, or None, got "
+                f"{self.reduced!r}"
             )
 
     def planned(self, problem: Problem) -> "Schur":
@@ -106,7 +107,8 @@ class Schur(AbstractLinear):
         (count, dim), (points, width) = problem.sizes
         reduced = self.reduced
         if reduced is None:
-            small = count * dim * points * width <= _DENSE
+            columns = count * dim
+            small = columns * max(columns, points * width) <= _DENSE
             reduced = DenseCholesky() if small else BlockJacobi()
         indices = ties[0].indices
         if is_concrete(indices):

@@ -70,22 +70,23 @@ class SchurComplement(eqx.Module):
         if isinstance(self.reduced, type) or not isinstance(self.reduced, Plannable):
             raise TypeError(
                 "`SchurComplement(reduced=...)`: expected settings of a preconditioner, e.g. "
-                f"`CompleteCholesky()`, got {self.reduced!r}"
+                f"`CompleteCholesky()` or `DenseCholesky()`, got {self.reduced!r}"
             )
 
     def plan(
         self, cameras: np.ndarray, points: np.ndarray, N: int, P: int, dim: int
     ) -> "SchurPlan":
-        """The symbolic phase, on the host; nothing, and also inside `jit`, for a dense factor.
+        """The symbolic phase, on the host; for a dense factor there is none.
 
-        **Arguments:** as of [`jaxsci.solvers.preconditioners.SchurJacobi`][]; `dim`:
-        how many numbers a camera has.
+        **Arguments:** as of [`jaxsci.solvers.preconditioners.SchurJacobi`][]; for a dense factor
+        they may be traced. `dim`: how many numbers a camera has.
 
-        **Raises:** `ValueError` if these are not such indices.
+        **Raises:** `ValueError` if these are not such indices, as far as that is known.
         """
         if isinstance(self.reduced, DenseCholesky):
             if is_concrete((cameras, points)):
-                _check("SchurComplement", np.asarray(cameras), np.asarray(points), N, P)
+                cameras, points = np.asarray(cameras), np.asarray(points)
+            _check("SchurComplement", cameras, points, N, P)
             camera, point = (jnp.asarray(index, jnp.int32) for index in (cameras, points))
             # What is added up in a dense matrix may come in several parts.
             return SchurPlan(None, camera, point, N, P, SchurDenseCoupling(dim))
@@ -106,7 +107,10 @@ class SchurDenseCoupling(eqx.Module):
         N, P, (c, p) = whole.count, whole.points, E.shape[1:]
         spread = jnp.zeros((N, c, P, p), E.dtype).at[whole.camera, :, whole.point].add(E)
         spread = spread.reshape(N * c, P * p)
-        return dense_factor(jnp.eye(N * c, dtype=E.dtype) - matmul(spread, spread.T), policy)
+        S = jnp.eye(N * c, dtype=E.dtype) - matmul(spread, spread.T)
+        # Of what no other camera has a say in, there is rounding left.
+        lost = jnp.diagonal(S) <= 16 * jnp.finfo(S.dtype).eps
+        return dense_factor(S + jnp.diag(lost.astype(S.dtype)), policy)
 
 
 class SchurCoupling(eqx.Module):
@@ -132,15 +136,17 @@ class SchurCoupling(eqx.Module):
         """The factor of `1 - E E'`."""
         products = times_transpose(E[self.later], E[self.earlier])
         below = -jax.ops.segment_sum(products, self.place, len(self.rows))
-        H = BlockSymmetric(whole.remaining(E), below, self.rows, self.cols)
+        H = BlockSymmetric(_remaining(E, whole), below, self.rows, self.cols)
         return self.plan.factor(H, policy=policy)
 
 
 class SchurPlan(eqx.Module):
     """The symbolic phase of both preconditioners that eliminate points.
 
-    - `pair`: which distinct (camera, point) each observation has, `(F,)`; its own if None.
-    - `camera`, `point`: those of each distinct pair, `(F,)`; zero blocks belong to the spare ones.
+    - `pair`: which distinct (camera, point) each observation has, `(F,)`; None if that
+        does not matter.
+    - `camera`, `point`: those of each distinct pair, `(F,)`, where zero blocks belong to the spare
+        ones; without `pair` those of each observation.
     - `coupling`: of the cameras, unless it is left out.
     """
 
@@ -193,7 +199,7 @@ class SchurPlan(eqx.Module):
         # In variables with unit diagonal blocks, no entry of E is larger than one.
         E = times_transpose(small_matmul(X[self.camera], E, E.dtype), Y[self.point])
         if self.coupling is None:
-            inner = JacobiPlan(point=False).factor((self.remaining(E),), policy=policy)
+            inner = JacobiPlan(point=False).factor((_remaining(E, self),), policy=policy)
         else:
             inner = self.coupling.factor(self, E, policy)
         placed = [stored_blocks(blocks, stored, wide) for blocks in (X, Y)]
@@ -206,11 +212,6 @@ class SchurPlan(eqx.Module):
             size=self.count * c + self.points * p,
             dtype=wide,
         )
-
-    def remaining(self, E: Float[Array, "F c p"]) -> Float[Array, "N c c"]:
-        """The diagonal blocks of `1 - E E'`."""
-        S = jax.ops.segment_sum(times_transpose(E, E), self.camera, self.count)
-        return jnp.eye(E.shape[1], dtype=E.dtype)[None] - S
 
 
 class SchurFactor(AbstractPreconditioner):
@@ -266,6 +267,12 @@ class SchurReduced(AbstractPreconditioner):
         return self.whole._times(0, x, transposed=True).ravel()
 
 
+def _remaining(E: Float[Array, "F c p"], plan: SchurPlan) -> Float[Array, "N c c"]:
+    """The diagonal blocks of `1 - E E'`, of distinct pairs."""
+    S = jax.ops.segment_sum(times_transpose(E, E), plan.camera, plan.count)
+    return jnp.eye(E.shape[1], dtype=E.dtype)[None] - S
+
+
 def _plan(
     name: str, cameras: np.ndarray, points: np.ndarray, N: int, P: int
 ) -> tuple[SchurPlan, np.ndarray]:
@@ -280,7 +287,8 @@ def _plan(
     return SchurPlan(*arrays, count=N, points=P), pairs
 
 
-def _check(name: str, cameras: np.ndarray, points: np.ndarray, N: int, P: int) -> None:
+def _check(name: str, cameras: Any, points: Any, N: int, P: int) -> None:
+    """**Raises:** `ValueError` unless these are indices; traced ones may be too large."""
     for argument, index, count in (("cameras", cameras, N), ("points", points, P)):
         fits = index.ndim == 1 and np.issubdtype(index.dtype, np.integer)
         if not fits or len(index) != len(cameras):
@@ -288,7 +296,7 @@ def _check(name: str, cameras: np.ndarray, points: np.ndarray, N: int, P: int) -
                 f"`{name}.plan({argument}=...)`: expected integers, one per observation, got "
                 f"{index.dtype} of shape {index.shape} beside {len(cameras)} cameras"
             )
-        if len(index) and (index.min() < 0 or index.max() >= count):
+        if is_concrete(index) and len(index) and (index.min() < 0 or index.max() >= count):
             raise ValueError(
                 f"`{name}.plan({argument}=...)`: expected 0 <= {argument} < {count}, got "
                 f"{index.min()} to {index.max()}"

@@ -16,7 +16,12 @@ from jaxsci.solvers.nonlinear import (
     Variables,
     minimise,
 )
-from jaxsci.solvers.preconditioners import BlockJacobi, CompleteCholesky, DenseCholesky
+from jaxsci.solvers.preconditioners import (
+    BlockJacobi,
+    CompleteCholesky,
+    DenseCholesky,
+    SchurDenseCoupling,
+)
 from jaxsci.solvers.slam import (
     bundle_batch,
     bundle_to_problem,
@@ -92,8 +97,28 @@ def test_a_dense_factor_where_it_is_small():
         tie = Factors(lambda c, p, _: c[:3] - p, ("c", "p"), np.array([[0, 0], [0, 0], [1, 1]]))
         return Schur().planned(Problem(variables, [tie])).plan.coupling
 
-    assert chosen(50, 233).dim == 6
+    assert isinstance(chosen(50, 233), SchurDenseCoupling)
     assert chosen(200, 1000) is None
+    # Few points do not make the matrix of the cameras small.
+    assert chosen(2000, 20) is None
+
+
+@pytest.mark.parametrize("reduced", REDUCED)
+def test_what_nothing_determines_is_left_alone(x64, reduced):
+    """Undamped, `c - p` alone is known of a pair that nothing else ties: `S` is zero there."""
+    variables = {"c": Variables(Euclidean(1), 3), "p": Variables(Euclidean(1), 2)}
+    seen = np.array([[0, 0], [1, 0], [2, 1]])
+    factors = [
+        Factors(lambda c, p, z: 3 * (c - p) - z, ("c", "p"), seen, jnp.arange(3.0)[:, None]),
+        Factors(lambda c, z: c - z, "c", np.array([0, 1]), jnp.array([[1.0], [2.5]])),
+    ]
+    start = {"c": jnp.ones((3, 1)), "p": jnp.zeros((2, 1))}
+    problem = Problem(variables, factors)
+    found = minimise(problem, start, linear=Schur(reduced=reduced), throw=False)
+    want = minimise(problem, start, linear="cgnr")
+    assert float(found.cost) == pytest.approx(float(want.cost), rel=1e-9)
+    for name in ("c", "p"):
+        assert jnp.isfinite(found.values[name]).all()
 
 
 @pytest.mark.slow_but(1)

@@ -91,6 +91,9 @@ def test_after_a_breakdown_couplings_are_left_out(plan):
     diagonal = jnp.diagonal(H.diagonal, axis1=1, axis2=2).ravel()
     expected = v if plan is PLANS[0] else v / diagonal
     np.testing.assert_allclose(M.mv(v), expected, rtol=1e-6)
+    worse = factored(plan, eqx.tree_at(lambda H: H.diagonal, H, H.diagonal.at[0].set(jnp.nan)))
+    assert worse.result == PRECONDITIONER_RESULTS.breakdown
+    assert jnp.isfinite(worse.mv(v)).all()
 
 
 @pytest.mark.slow_but(1)
@@ -129,10 +132,15 @@ def test_one_step_does_what_many_did(x64, settings):
     assert solution.steps <= 4
 
 
-@both
-def test_bad_input_is_named(plan):
+def test_bad_settings_are_named():
     with pytest.raises(ValueError, match=r"`CompleteCholesky\(leaf=...\)`: expected at least 1"):
         CompleteCholesky(leaf=0)
+    with pytest.raises(ValueError, match="DenseCholesky"):
+        DenseCholesky().plan(np.array([0]), np.array([1]), 3, 1)
+
+
+@both
+def test_bad_input_is_named(plan):
     with pytest.raises(ValueError, match="expected blocks of shapes"):
         one = jnp.array([1]), jnp.array([0])
         plan.factor(BlockSymmetric(jnp.ones((N + 1, D, D)), jnp.ones((1, D, D)), *one))
