@@ -7,6 +7,7 @@ import pytest
 
 from jaxsci.precision import Policy
 from jaxsci.solvers.preconditioners import (
+    PRECONDITIONER_RESULTS,
     BlockJacobi,
     CompleteCholesky,
     DenseCholesky,
@@ -190,3 +191,12 @@ def test_bad_input():
     blocks, cross, _ = inputs(H, A, B, jnp.float32, 0.0)
     with pytest.raises(ValueError, match="plan again"):
         plan.factor(blocks, cross[:-1])
+
+
+def test_what_nothing_determines_does_not_spoil_a_dense_factor(x64):
+    """The second camera and its point see each other alone: undamped, `S` is zero there."""
+    plan = SchurComplement(DenseCholesky()).plan(np.array([0, 1]), np.array([0, 1]), 2, 2, 1)
+    blocks = jnp.array([[[2.0]], [[1.0]]]), jnp.ones((2, 1, 1))
+    factor = plan.factor(blocks, jnp.array([[[0.5]], [[1.0]]]))
+    assert factor.inner.result == PRECONDITIONER_RESULTS.successful
+    assert jnp.isfinite(factor.mv(jnp.ones(4))).all()
